@@ -1,0 +1,1 @@
+"""Data the farm generated from its TOML: recipe.json and toolkits.json."""

@@ -1,0 +1,1 @@
+"""Bytes from elsewhere: http, the index's documents, the cache."""

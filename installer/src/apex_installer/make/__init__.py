@@ -1,0 +1,1 @@
+"""Compile: toolkit, capture, graph, link, pack. Imported only on a miss; the farm uses it too."""

@@ -1,0 +1,192 @@
+"""An entry: what the index says of one wheel. JSON in, value out, and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from apex_installer.errors import TrustError, UsageError
+from apex_installer.model.arch import Architectures, Version
+from apex_installer.model.cell import Cell
+
+SCHEMA = 1
+"""Of an entry and of the installer's document; a reader refuses a higher one in one line."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """One extension module inside a wheel, as read from its file."""
+
+    name: str
+    """Import name: `fused_layer_norm_cuda`."""
+    file: str
+    """Path in the wheel."""
+    machine_code: Tuple[str, ...]
+    ptx: Tuple[str, ...]
+    needed: Tuple[str, ...]
+    """Needed sonames (DT_NEEDED), in the file's order."""
+
+    @property
+    def architectures(self) -> Architectures:
+        """Empty for a module without device code, which every GPU runs."""
+        return Architectures(self.machine_code, self.ptx)
+
+    @property
+    def has_device_code(self) -> bool:
+        """Whether a GPU has a say at all."""
+        return bool(self.machine_code or self.ptx)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One published wheel."""
+
+    file: str
+    """File name of the wheel."""
+    url: str
+    """Relative to the document that lists it, or absolute."""
+    size: int
+    """Bytes."""
+    sha256: str
+    metadata_sha256: str
+    """Of the METADATA sidecar, `<url>.metadata` (PEP 658/714)."""
+    uploaded: str
+    """UTC, `2026-11-24T04:00:00Z` (PEP 700)."""
+    cell: str
+    """Text form of the cell; `python` for the Python-only wheel."""
+    torch: str
+    """The exact version built against: `2.4.0+cu121`."""
+    torch_git: str
+    cxx11_abi: bool
+    key: str
+    distribution: str
+    version: str
+    build_tag: int
+    """PEP 427 build tag; 0 means none."""
+    suffix: str
+    """`norm.sm90` for a wheel of less than the default set or the cell's architectures, else empty."""
+    ref: str
+    """The recipe's source commit, full hash."""
+    modules: Tuple[Module, ...]
+    floors: Mapping[str, str]
+    """Highest symbol version needed per library family: `{"GLIBC": "2.28", "GLIBCXX": "3.4.24"}`."""
+    symbols_digest: str
+    """sha256 over the sorted strong undefined symbols of all modules, one `module symbol` a line."""
+    requires: Tuple[str, ...]
+    """Requires-Dist, as in METADATA."""
+    tests: Mapping[str, Any] = field(default_factory=dict)
+    """Test evidence; `{"gpu": "untested"}` when it was compiled but not run on a GPU."""
+    yanked: Optional[str] = None
+    """Reason (PEP 592), or None."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], *, where: str) -> Entry:
+        """Read one entry; TrustError names `where` and what is missing or of another type.
+
+        Keys that are not known are ignored: a newer index may say more.
+        """
+        try:
+            known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+            _check_types(known)
+            return cls(
+                **{
+                    **known,
+                    "modules": tuple(_module(m) for m in known["modules"]),
+                    "requires": tuple(known["requires"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError, UsageError) as error:
+            raise TrustError(f"{where}: not a valid entry: {error!r}: {str(data)[:80]}") from error
+
+    def to_json(self) -> Dict[str, Any]:
+        """Plain values only; `from_json` reads it back to an equal entry."""
+        return asdict(self)
+
+    @property
+    def the_cell(self) -> Optional[Cell]:
+        """None for a Python-only wheel."""
+        return None if self.cell == "python" else Cell.parse(self.cell)
+
+    @property
+    def made_by(self) -> Version:
+        """CUDA release of the toolkit that made machine code and PTX."""
+        cell = self.the_cell
+        return cell.cuda if cell else (0, 0)
+
+    @property
+    def module_names(self) -> Tuple[str, ...]:
+        """Import names, sorted."""
+        return tuple(sorted(module.name for module in self.modules))
+
+
+def _module(data: Mapping[str, Any]) -> Module:
+    return Module(
+        name=data["name"],
+        file=data["file"],
+        machine_code=tuple(data["machine_code"]),
+        ptx=tuple(data["ptx"]),
+        needed=tuple(data["needed"]),
+    )
+
+
+def _check_types(data: Mapping[str, Any]) -> None:
+    for name in ("file", "url", "sha256", "metadata_sha256", "cell", "version", "key", "torch"):
+        if not isinstance(data[name], str):
+            raise TypeError(f"{name} is not a string")
+    if not isinstance(data["size"], int) or data["size"] < 0:
+        raise TypeError("size is not a number of bytes")
+    if len(data["sha256"]) != 64:
+        raise ValueError("sha256 is not 64 hex digits")
+    if "/" in data["file"] or not data["file"].endswith(".whl"):
+        raise ValueError("file is not the name of a wheel")
+    if data["cell"] != "python":
+        Cell.parse(data["cell"])
+
+
+@dataclass(frozen=True)
+class Document:
+    """The installer's document: all entries of one index path and Python, suffixes included."""
+
+    index_path: str
+    python: str
+    entries: Tuple[Entry, ...]
+    schema: int = SCHEMA
+    min_installer: str = "0.1.0"
+
+    @classmethod
+    def name_for(cls, python: str) -> str:
+        """Explicit file name below the index path: `install-cp310.json`."""
+        return f"install-{python}.json"
+
+    @classmethod
+    def from_json(cls, data: Any, *, where: str, installer: str) -> Document:
+        """Read it; TrustError in one line for an unknown schema or a newer `min_installer`."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("schema"), int):
+            raise TrustError(f"{where}: not an installer's document (no integer `schema`)")
+        minimum = data.get("min_installer", "0")
+        if data["schema"] > SCHEMA or parse_dotted(minimum) > parse_dotted(installer):
+            raise TrustError(
+                f"{where}: schema {data['schema']} needs apex-install {minimum} or newer, "
+                f"this is {installer}: fetch a newer apex-install.pyz"
+            )
+        try:
+            listed: List[Any] = list(data["entries"])
+            entries = tuple(Entry.from_json(entry, where=where) for entry in listed)
+            return cls(str(data["index_path"]), str(data["python"]), entries)
+        except (KeyError, TypeError) as error:
+            raise TrustError(f"{where}: not an installer's document: {error}") from error
+
+    def to_json(self) -> Dict[str, Any]:
+        """Plain values only."""
+        return {
+            "schema": self.schema,
+            "min_installer": self.min_installer,
+            "index_path": self.index_path,
+            "python": self.python,
+            "entries": [entry.to_json() for entry in self.entries],
+        }
+
+
+def parse_dotted(text: str) -> Tuple[int, ...]:
+    """`0.1.0` -> (0, 1, 0), for comparing releases; what is no number counts as 0."""
+    return tuple(int(part) if part.isdigit() else 0 for part in str(text).split("."))

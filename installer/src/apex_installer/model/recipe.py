@@ -1,0 +1,103 @@
+"""What the thin part knows of the package it installs: read from `data/recipe.json`.
+
+The farm generates that file from its recipe; nothing here names Apex. A zipapp packs the recipe
+it is told to pack.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from typing import Any, Dict, Iterable, List, Mapping, Tuple
+
+from apex_installer.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A package that is needed at run time but not installed by us."""
+
+    name: str
+    """Distribution name: `packaging`."""
+    specifier: str
+    """PEP 508 text for the pip line: `packaging>20.6`."""
+    module: str
+    """Import name looked for."""
+    needed_for_import: bool
+    """Whether `import <package>` itself fails without it (exit 3), or only a part (exit 0)."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The recipe as the thin part needs it."""
+
+    distribution: str
+    """`apex`: the distribution's name."""
+    package: str
+    """`apex`: the import name of the pure Python package."""
+    provides: Mapping[str, Tuple[str, ...]]
+    """What people ask for -> the modules it needs: `apex.normalization.FusedRMSNorm` -> (…)."""
+    groups: Mapping[str, Tuple[str, ...]]
+    """Module groups: `norm`, `core`, …; `default` is the whole default set."""
+    required_by_default: Tuple[str, ...]
+    """Modules required when nothing is said."""
+    requirements: Mapping[str, Tuple[Requirement, ...]]
+    """Per ref (full commit hash), `*` for any other."""
+    run_checks: Mapping[str, str]
+    """Module -> Python source that constructs and runs what needs it, for `check --run`."""
+    raw: Mapping[str, Any]
+    """The whole document; `make` reads refs and flags from it."""
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Read `data/recipe.json`, which the farm wrote and a test holds against the TOML."""
+        data: Dict[str, Any] = json.loads(text)
+        return cls(
+            distribution=data["distribution"],
+            package=data["package"],
+            provides={name: tuple(modules) for name, modules in data["provides"].items()},
+            groups={name: tuple(modules) for name, modules in data["groups"].items()},
+            required_by_default=tuple(data["required_by_default"]),
+            requirements={
+                ref: tuple(Requirement(**item) for item in items)
+                for ref, items in data["requirements"].items()
+            },
+            run_checks=dict(data["run_checks"]),
+            raw=data,
+        )
+
+    def requirements_of(self, ref: str) -> Tuple[Requirement, ...]:
+        """What the package of this commit needs at run time."""
+        return self.requirements.get(ref, self.requirements.get("*", ()))
+
+    def modules_for(self, wishes: Iterable[str]) -> Tuple[str, ...]:
+        """Turn `--require` words into modules; UsageError lists every unknown one with near names.
+
+        A word is a full name (`apex.normalization.FusedRMSNorm`), its last part (`FusedAdam`),
+        a module, or a group (`default`, `norm`).
+        """
+        words = tuple(wishes)
+        if not words:
+            return self.required_by_default
+        known = self._names()
+        unknown = [word for word in words if word not in known]
+        if unknown:
+            raise UsageError("; ".join(_unknown(word, known) for word in unknown))
+        return tuple(sorted({module for word in words for module in known[word]}))
+
+    def _names(self) -> Dict[str, Tuple[str, ...]]:
+        known: Dict[str, Tuple[str, ...]] = {}
+        for name, modules in self.provides.items():
+            known[name] = modules
+            last = name.rpartition(".")[2]
+            known[last] = tuple(sorted({*known.get(last, ()), *modules}))
+        known.update({module: (module,) for group in self.groups.values() for module in group})
+        known.update(self.groups)
+        return known
+
+
+def _unknown(word: str, known: Mapping[str, Tuple[str, ...]]) -> str:
+    near: List[str] = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    hint = f"; near: {', '.join(near)}" if near else "; `default` stands for the whole default set"
+    return f"--require {word}: unknown{hint}"

@@ -1,0 +1,1 @@
+"""Into place: unpack and verify, swap with a journal, receipt, remove."""

@@ -1,0 +1,1 @@
+"""What is there: torch's files, GPUs and driver, ELF symbols, machine code in fat binaries."""

@@ -1,0 +1,1 @@
+"""The wheel farm: compiles Apex for each cell, tests each wheel, publishes it to an index."""
