@@ -8,9 +8,9 @@
     ├── TrustError        trust        3   bytes are not what was promised
     ├── ToolkitError      toolkit      3   no CUDA toolkit equal to torch's, or no host compiler
     ├── CompileError      compile      3   the compiler or linker failed
-    ├── CheckError        check        3   the symbol check or the check of an installed Apex failed
+    ├── CheckError        check        3   the symbol check, or the check of an install, failed
     ├── DeadlineError     deadline     3   the time budget ran out
-    ├── TargetError       target       3   the place to install into cannot be written or is not ours
+    ├── TargetError       target       3   the target cannot be written or is not ours
     └── RequirementError  requirement  3   a package that Apex needs at run time is missing
 
 The exit codes are those of the command line: 0 usable, 1 our bug, 2 usage or configuration,

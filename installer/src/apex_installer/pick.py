@@ -74,7 +74,7 @@ def same_platform(entry: Entry, environment: Environment, wishes: Wishes) -> Opt
 
 
 def same_torch(entry: Entry, environment: Environment, wishes: Wishes) -> Optional[str]:
-    """libtorch's C++ ABI holds within a minor; a nightly or source build must match by git hash."""
+    """The C++ ABI of libtorch holds within a minor; an unreleased build must match by git hash."""
     cell, torch = entry.the_cell, environment.torch
     if cell is None or entry.torch_git == torch.git:
         return None
@@ -93,6 +93,19 @@ def same_cuda(entry: Entry, environment: Environment, wishes: Wishes) -> Optiona
     return f"is for CUDA {cell.cuda_text}, this torch has {cuda or 'none'}"
 
 
+def driver_is_new_enough(
+    entry: Entry, environment: Environment, wishes: Wishes
+) -> Optional[str]:
+    """A driver runs every CUDA of its own major and older ones (NVIDIA, CUDA Compatibility)."""
+    cell, runs = entry.the_cell, environment.devices.driver_cuda
+    if cell is None or runs is None or runs[0] >= cell.cuda[0]:
+        return None
+    return (
+        f"needs a driver for CUDA {cell.cuda[0]}, driver {environment.devices.driver or 'here'} "
+        f"runs up to {version_text(runs)}: update the driver"
+    )
+
+
 def same_abi(entry: Entry, environment: Environment, wishes: Wishes) -> Optional[str]:
     """The C++ ABI is a property of torch's build, not of its version."""
     abi = environment.torch.cxx11_abi
@@ -101,7 +114,7 @@ def same_abi(entry: Entry, environment: Environment, wishes: Wishes) -> Optional
     return f"has the {_abi(entry.cxx11_abi)} C++ ABI, this torch the {_abi(abi)} one"
 
 
-def _abi(cxx11: bool) -> str:
+def _abi(cxx11: bool) -> str:  # noqa: FBT001 - a word for each of two
     return "new" if cxx11 else "old"
 
 
@@ -159,6 +172,7 @@ RULES: Tuple[Rule, ...] = (
     same_python,
     same_torch,
     same_cuda,
+    driver_is_new_enough,
     same_abi,
     glibc_is_new_enough,
     has_modules,

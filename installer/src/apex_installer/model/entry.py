@@ -9,6 +9,7 @@ from apex_installer.errors import TrustError, UsageError
 from apex_installer.model.arch import Architectures, Version
 from apex_installer.model.cell import Cell
 
+SHA256_DIGITS = 64
 SCHEMA = 1
 """Of an entry and of the installer's document; a reader refuses a higher one in one line."""
 
@@ -64,14 +65,14 @@ class Entry:
     build_tag: int
     """PEP 427 build tag; 0 means none."""
     suffix: str
-    """`norm.sm90` for a wheel of less than the default set or the cell's architectures, else empty."""
+    """`norm.sm90` for less than the default set or the cell's architectures, else empty."""
     ref: str
     """The recipe's source commit, full hash."""
     modules: Tuple[Module, ...]
     floors: Mapping[str, str]
-    """Highest symbol version needed per library family: `{"GLIBC": "2.28", "GLIBCXX": "3.4.24"}`."""
+    """Highest symbol version needed: `{"GLIBC": "2.28", "GLIBCXX": "3.4.24", "CXXABI": …}`."""
     symbols_digest: str
-    """sha256 over the sorted strong undefined symbols of all modules, one `module symbol` a line."""
+    """sha256 over the sorted lines `module symbol`, one per strong undefined symbol."""
     requires: Tuple[str, ...]
     """Requires-Dist, as in METADATA."""
     tests: Mapping[str, Any] = field(default_factory=dict)
@@ -135,8 +136,8 @@ def _check_types(data: Mapping[str, Any]) -> None:
             raise TypeError(f"{name} is not a string")
     if not isinstance(data["size"], int) or data["size"] < 0:
         raise TypeError("size is not a number of bytes")
-    if len(data["sha256"]) != 64:
-        raise ValueError("sha256 is not 64 hex digits")
+    if len(data["sha256"]) != SHA256_DIGITS:
+        raise ValueError(f"sha256 is not {SHA256_DIGITS} hex digits")
     if "/" in data["file"] or not data["file"].endswith(".whl"):
         raise ValueError("file is not the name of a wheel")
     if data["cell"] != "python":

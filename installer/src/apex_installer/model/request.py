@@ -1,0 +1,28 @@
+"""The request: what the caller asked for, flags and variables already joined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+
+@dataclass(frozen=True)
+class Request:
+    """One install, dry run, check or removal."""
+
+    index_url: Optional[str] = None
+    allow_http: bool = False
+    python: Optional[str] = None
+    target: Optional[str] = None
+    cache_dir: Optional[str] = None
+    require: Tuple[str, ...] = ()
+    at_least: str = "python-only"
+    offline: bool = False
+    dry_run: bool = False
+    gpu: Optional[str] = None
+    deadline: float = 60.0
+    """Seconds for everything but compiling."""
+    keep_foreign: bool = False
+    replace_foreign: bool = False
+    app: Tuple[str, ...] = ()
+    """The app's own command, read only to find the interpreter."""
