@@ -100,6 +100,13 @@ class TargetError(NothingGoodEnoughError):
 
 
 class RequirementError(NothingGoodEnoughError):
-    """A package that Apex needs at run time is missing."""
+    """A package that Apex needs at run time is missing.
+
+    `breaks_import`: whether `import <package>` itself fails without it (exit 3) or only a part.
+    """
 
     cause = "requirement"
+
+    def __init__(self, line: str, *, breaks_import: bool) -> None:
+        super().__init__(line)
+        self.breaks_import = breaks_import

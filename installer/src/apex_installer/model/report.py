@@ -55,6 +55,8 @@ class Report:
     attempts: Tuple[Attempt, ...] = ()
     findings: Tuple[str, ...] = ()
     """One line each: missing requirements, hidden GPUs, a cache that dies with the pod."""
+    evidence: Tuple[Mapping[str, Any], ...] = ()
+    """Results of `check --run`, one per module."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Per step, in order; `total` last."""
     bytes: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,99 @@
+"""An installed or staged Apex is checked by reading its files; nothing of it is imported."""
+
+from __future__ import annotations
+
+import os
+from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from apex_installer.errors import CheckError
+from apex_installer.model.arch import Architectures
+from apex_installer.model.environment import Environment
+from apex_installer.model.recipe import Recipe, Requirement
+from apex_installer.read.fatbin import read_architectures
+from apex_installer.read.symbols import check_symbols
+
+SHOWN = 3
+"""Missing symbols that a line names before it says how many more there are."""
+
+
+def find_module_files(
+    directories: Iterable[str], modules: Iterable[str], *, suffix: str
+) -> Mapping[str, Optional[str]]:
+    """Where each extension module lies: the first directory that holds it, as import finds it."""
+    places = tuple(directories)
+    return {
+        module: next(
+            (
+                path
+                for place in places
+                for ending in (suffix, ".abi3.so", ".so")
+                for path in (os.path.join(place, module + ending),)
+                if os.path.isfile(path)
+            ),
+            None,
+        )
+        for module in modules
+    }
+
+
+def module_faults(files: Mapping[str, Optional[str]], environment: Environment) -> Tuple[str, ...]:
+    """Every reason why these modules would not load and run here, one line each."""
+    missing = sorted(name for name, path in files.items() if path is None)
+    faults = [f"has no module {', '.join(missing)}"] if missing else []
+    present = {name: path for name, path in files.items() if path is not None}
+    faults += symbol_faults(tuple(present.values()), environment)
+    for name, path in sorted(present.items()):
+        faults += gpu_faults(name, read_architectures(path), environment)
+    return tuple(faults)
+
+
+def symbol_faults(paths: Sequence[str], environment: Environment) -> List[str]:
+    """The symbol check in words: the first few missing symbols, and how many more."""
+    missing = check_symbols(paths, interpreter=environment.interpreter, torch=environment.torch)
+    lines = [symbol.line for symbol in missing[:SHOWN]]
+    more = len(missing) - len(lines)
+    return [*lines, f"and {more} more"] if more else lines
+
+
+def gpu_faults(name: str, held: Architectures, environment: Environment) -> List[str]:
+    """GPUs for which a module has neither machine code nor PTX that the driver would take."""
+    if not (held.machine_code or held.ptx):
+        return []
+    devices, torch = environment.devices, environment.torch
+    made_by = tuple(int(part) for part in (torch.cuda or "0.0").split(".")[:2])
+    lacking = [
+        gpu.text
+        for gpu in devices.gpus
+        if held.how_it_runs(
+            gpu.capability, driver_cuda=devices.driver_cuda, made_by=(made_by[0], made_by[1])
+        )
+        is None
+    ]
+    if not lacking:
+        return []
+    line = f"{name} holds code for {held.text} only, not for {', '.join(lacking)}"
+    return [f"{line}: it would fail later as 'no kernel image', often reported in another line"]
+
+
+def require_symbols(paths: Sequence[str], environment: Environment) -> None:
+    """Raise CheckError when staged modules would not load with this torch."""
+    faults = symbol_faults(paths, environment)
+    if faults:
+        raise CheckError(f"symbol check: {'; '.join(faults)}")
+
+
+def missing_requirements(
+    recipe: Recipe, ref: str, environment: Environment
+) -> Tuple[Requirement, ...]:
+    """What the package of this commit needs and no directory of the interpreter's path holds."""
+    places = (environment.target, *environment.interpreter.path)
+    return tuple(
+        requirement
+        for requirement in recipe.requirements_of(ref)
+        if not any(_holds(place, requirement.module) for place in places)
+    )
+
+
+def _holds(place: str, module: str) -> bool:
+    base = os.path.join(place, *module.split("."))
+    return os.path.isdir(base) or os.path.isfile(base + ".py")

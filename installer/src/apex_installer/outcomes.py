@@ -1,0 +1,147 @@
+"""The outcomes that can be tried, best first: one function each, one tuple."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Callable, Optional, Tuple
+
+import apex_installer
+from apex_installer.account import Account
+from apex_installer.check import require_symbols
+from apex_installer.deadline import Deadline
+from apex_installer.errors import CheckError, DownloadError, NoWheelError, TrustError
+from apex_installer.get.cache import Cache, find_cache
+from apex_installer.get.documents import fetch_document
+from apex_installer.get.http import Fetcher
+from apex_installer.model.cell import Cell
+from apex_installer.model.entry import Entry
+from apex_installer.model.environment import Environment
+from apex_installer.model.recipe import Recipe
+from apex_installer.model.request import Request
+from apex_installer.pick import Choice, Wishes, pick
+from apex_installer.put.install import install_wheel
+from apex_installer.put.installed import Installed
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that an outcome needs to know."""
+
+    request: Request
+    recipe: Recipe
+    environment: Environment
+    modules: Tuple[str, ...]
+    """Required ones."""
+    old: Optional[Installed]
+    put_aside: bool
+    """Whether `old` is foreign and must be brought back by `remove`."""
+    deadline: Deadline
+    account: Account
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One way to an Apex. `attempt` returns the entry that is in place, or raises."""
+
+    name: str
+    attempt: Callable[[Situation], Entry]
+
+
+def cell_of(environment: Environment) -> Cell:
+    """The cell, or NoWheelError in words for a torch without CUDA."""
+    torch = environment.torch
+    if torch.hip:
+        raise NoWheelError(
+            f"torch {torch.version} is built for ROCm {torch.hip}; there is CUDA code only"
+        )
+    cell = environment.cell
+    if cell is None:
+        raise NoWheelError(
+            f"torch {torch.version} is built without CUDA: install a CUDA build of torch"
+        )
+    return cell
+
+
+def index_url_of(request: Request) -> str:
+    """The index, or NoWheelError in words."""
+    if not request.index_url:
+        raise NoWheelError("no index: give --index-url or set APEX_INSTALL_INDEX_URL")
+    return request.index_url
+
+
+def install_from_index(situation: Situation) -> Entry:
+    """Take the best entry that fits; bad bytes or a failed symbol check strike one out."""
+    request, account = situation.request, situation.account
+    cell, index_url = cell_of(situation.environment), index_url_of(request)
+    if request.offline and not index_url.startswith("file:"):
+        raise DownloadError(f"--offline, and the index {index_url} is not a file:// URL")
+    fetcher = Fetcher(allow_http=request.allow_http, deadline=situation.deadline)
+    with account.step("index"):
+        document = fetch_document(
+            index_url, cell, fetcher=fetcher, installer=apex_installer.__version__
+        )
+    wishes = Wishes(modules=situation.modules)
+    failure: Optional[Exception] = None
+    while True:
+        choice = pick(document.entries, situation.environment, wishes)
+        account.refusals, account.nearest, account.chosen = (
+            choice.refusals,
+            choice.nearest,
+            choice.best,
+        )
+        if choice.best is None:
+            raise NoWheelError(_miss(situation.environment, choice)) from failure
+        if request.dry_run:
+            return choice.best
+        try:
+            return _fetch_and_put(choice.best, index_url, cell, fetcher, situation)
+        except (TrustError, CheckError) as error:
+            account.fail("wheel", error)
+            failure = error
+            wishes = replace(wishes, struck_out=(*wishes.struck_out, choice.best.sha256))
+
+
+def _miss(environment: Environment, choice: Choice) -> str:
+    cell = environment.cell
+    wanted = (
+        f"no wheel for {environment.interpreter.tag} torch {environment.torch.version} "
+        f"{cell.cuda_tag if cell else ''} {environment.gpu_text}"
+    )
+    if choice.nearest is None:
+        return f"{wanted}; the index holds none for this torch and CUDA"
+    return f"{wanted}; nearest: {choice.nearest.file} {choice.nearest.reason}"
+
+
+def _fetch_and_put(
+    entry: Entry, index_url: str, cell: Cell, fetcher: Fetcher, situation: Situation
+) -> Entry:
+    account, environment = situation.account, situation.environment
+    cache = Cache(find_cache(flag=situation.request.cache_dir, environ=os.environ))
+    account.find(cache.finding)
+    with account.step("fetch"):
+        path = cache.wheel(entry.sha256)
+        if path is None:
+            part = cache.part_for(entry.sha256)
+            url = fetcher.join(f"{index_url.rstrip('/')}/{cell.index_path}/", entry.url)
+            account.bytes["downloaded"] += fetcher.download(
+                url, part, sha256=entry.sha256, size=entry.size
+            )
+            path = cache.publish(part, sha256=entry.sha256, file=entry.file)
+    situation.deadline.check("installing the wheel")
+    with account.step("put"):
+        installed = install_wheel(
+            path,
+            entry=entry,
+            environment=environment,
+            recipe=situation.recipe,
+            old=situation.old,
+            put_aside=situation.put_aside,
+            check=lambda staged: require_symbols(staged, environment),
+        )
+    account.bytes["installed"] += installed.size
+    return entry
+
+
+OUTCOMES: Tuple[Outcome, ...] = (Outcome("wheel", install_from_index),)
+"""Best first. Compiling and the Python-only wheel are two more lines here."""
