@@ -11,7 +11,9 @@
         ├── RepairError         auditwheel, strip or the loader's path
         ├── StampError          the wheel's metadata could not be written
         ├── TestError           a built wheel is not what its cell promises
-        └── PublishError        the index holds something else, or refused
+        ├── PublishError        the index holds something else, or refused
+        ├── WheelError          a file that should be a wheel is not one
+        └── CommandError        an external program failed, or ran out of its time
 
 The codes are documented in `docs/reference/exit-codes.md`. Only `cli` turns an error into words
 and a code. What the thin part raises (`apex_installer.errors`) keeps its own class: its exit code
@@ -80,3 +82,11 @@ class TestError(StepError):
 
 class PublishError(StepError):
     """The index holds something else under that name, or refused."""
+
+
+class WheelError(StepError):
+    """A file that should be a wheel is not one, or not a sound one."""
+
+
+class CommandError(StepError):
+    """An external program failed, or ran out of its time."""
