@@ -93,9 +93,7 @@ def same_cuda(entry: Entry, environment: Environment, wishes: Wishes) -> Optiona
     return f"is for CUDA {cell.cuda_text}, this torch has {cuda or 'none'}"
 
 
-def driver_is_new_enough(
-    entry: Entry, environment: Environment, wishes: Wishes
-) -> Optional[str]:
+def driver_is_new_enough(entry: Entry, environment: Environment, wishes: Wishes) -> Optional[str]:
     """A driver runs every CUDA of its own major and older ones (NVIDIA, CUDA Compatibility)."""
     cell, runs = entry.the_cell, environment.devices.driver_cuda
     if cell is None or runs is None or runs[0] >= cell.cuda[0]:
