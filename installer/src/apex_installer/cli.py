@@ -41,7 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("command", nargs="?", choices=COMMANDS, default="install", help="default: install")
+    # No `choices`: a misspelt flag's value would be refused in its place.
+    add("command", nargs="?", default="install", help=f"{', '.join(COMMANDS)} (default: install)")
     add("--index-url", metavar="URL", help="index to take wheels from (https, file or loopback)")
     add("--allow-http", action="store_true", help="take an index over plain http too")
     add("--python", metavar="PATH", help="interpreter that the app runs with")
@@ -83,6 +84,8 @@ def join_variables(
 
 def build_request(values: Mapping[str, Any], app: Tuple[str, ...], faults: List[str]) -> Request:
     """Flags and variables to a request; UsageError lists every fault."""
+    if values["command"] not in COMMANDS:
+        faults.append(f"{values['command']!r} is none of the commands {', '.join(COMMANDS)}")
     at_least = values["at_least"] or AT_LEAST[0]
     if at_least not in AT_LEAST:
         faults.append(f"--at-least {at_least!r} is none of {', '.join(AT_LEAST)}")

@@ -41,6 +41,11 @@ def test_flags_are_not_abbreviated() -> None:
         request_of("--index", "https://x/")
 
 
+def test_a_command_is_one_of_the_closed_list() -> None:
+    with pytest.raises(UsageError, match="'instal' is none of the commands install, doctor"):
+        request_of("instal")
+
+
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(UsageError) as caught:
         request_of("--keep-foreign", "--replace-foreign", "--run", DEADLINE="soon", OFFLINE="yep")
