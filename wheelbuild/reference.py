@@ -1,0 +1,174 @@
+"""The reference pages that are made from the code, so that they cannot drift from it.
+
+`python -m wheelbuild.reference` writes them; a test fails when a page differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import apex_installer.cli
+import apex_installer.errors
+from apex_installer.errors import InstallError
+from apex_installer.model import entry, report
+
+DOCS = Path(__file__).parent.parent / "docs" / "reference"
+MADE = "<!-- Made from the code by `python -m wheelbuild.reference`; do not edit. -->\n"
+
+
+def render_pages() -> Mapping[str, str]:
+    """File name below docs/reference -> text."""
+    return {
+        "apex-install.md": MADE + _installer_page(apex_installer.cli.build_parser()),
+        "entry.md": MADE + _entry_page(),
+        "report.md": MADE + _report_page(),
+    }
+
+
+def _installer_page(parser: argparse.ArgumentParser) -> str:
+    commands = ", ".join(f"`{command}`" for command in apex_installer.cli.COMMANDS)
+    return "\n".join(
+        [
+            "# apex-install",
+            "",
+            f"Commands: {commands}; `install` is the default. After `--` stands the app's own",
+            "command, which is read only to find the interpreter. Flags are not abbreviated.",
+            "",
+            "| flag | variable | what it does |",
+            "|---|---|---|",
+            *_flag_rows(parser, prefix=apex_installer.cli.PREFIX),
+            "",
+            "A flag wins over its variable; an empty variable says nothing; `APEX_INSTALL_REQUIRE`",
+            "takes names separated by commas; a switch takes `1` or `0`.",
+            "",
+            "## Exit codes",
+            "",
+            "| code | meaning |",
+            "|---|---|",
+            "| 0 | usable, at or above `--at-least` |",
+            "| 1 | a bug of ours; the last line names the log |",
+            "| 2 | usage or configuration; nothing was read or changed |",
+            "| 3 | nothing good enough; what was there stays |",
+            "",
+            "The last line on stderr starts with `apex: ` and the outcome. Why is in the report,",
+            "one cause word per attempt:",
+            "",
+            "| cause | exit code | meaning |",
+            "|---|---|---|",
+            *_cause_rows(),
+            "",
+        ]
+    )
+
+
+def _flag_rows(parser: argparse.ArgumentParser, *, prefix: str) -> Iterator[str]:
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public way to list them
+        if not action.option_strings:
+            continue
+        names = ", ".join(f"`{name}`" for name in action.option_strings)
+        value = f" `{action.metavar}`" if action.metavar else ""
+        if action.choices:
+            value = " `" + "\\|".join(map(str, action.choices)) + "`"
+        has_variable = action.dest not in ("help", "version")
+        variable = f"`{prefix}{action.dest.upper()}`" if has_variable else ""
+        yield f"| {names}{value} | {variable} | {action.help} |"
+
+
+def _cause_rows() -> Iterator[str]:
+    for error in _leaves(InstallError):
+        first_line = (error.__doc__ or "").strip().splitlines()[0]
+        yield f"| `{error.cause}` | {error.exit_code} | {first_line} |"
+
+
+def _leaves(error: type[InstallError]) -> Iterator[type[InstallError]]:
+    below = error.__subclasses__()
+    for child in below:
+        yield from _leaves(child)
+    if not below:
+        yield error
+
+
+def _entry_page() -> str:
+    source = Path(entry.__file__).read_text(encoding="utf-8")
+    return "\n".join(
+        [
+            "# Entry and installer's document",
+            "",
+            "What the index says of one wheel. A reader ignores keys that it does not know and",
+            f"refuses a `schema` above its own ({entry.SCHEMA}) in one line.",
+            "",
+            *_fields(source, "Entry"),
+            "",
+            "Each of `modules`:",
+            "",
+            *_fields(source, "Module"),
+            "",
+            "The installer's document, `<index path>/install-<python>.json`, lists every entry of",
+            "one index path and Python:",
+            "",
+            *_fields(source, "Document"),
+            "",
+        ]
+    )
+
+
+def _report_page() -> str:
+    source = Path(report.__file__).read_text(encoding="utf-8")
+    outcomes = ", ".join(f"`{outcome}`" for outcome in report.OUTCOMES)
+    return "\n".join(
+        [
+            "# Report",
+            "",
+            "The JSON account of one install: `--json` prints it on stdout, and it is left as",
+            "`apex-install.json` in the temporary directory for readiness probes.",
+            f"Outcomes, worst first: {outcomes}.",
+            "",
+            *_fields(source, "Report"),
+            "",
+            "Each of `attempts`:",
+            "",
+            *_fields(source, "Attempt"),
+            "",
+            "Each of `refusals`, and `nearest`:",
+            "",
+            *_fields(source, "Refusal"),
+            "",
+        ]
+    )
+
+
+def _fields(source: str, name: str) -> Iterator[str]:
+    yield "| key | type | meaning |"
+    yield "|---|---|---|"
+    for field, kind, meaning in parse_fields(source, name):
+        yield f"| `{field}` | {kind} | {meaning} |"
+
+
+def parse_fields(source: str, name: str) -> Iterator[tuple[str, str, str]]:
+    """Field, type and attribute docstring of one dataclass, in order."""
+    body = next(
+        node.body
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ClassDef) and node.name == name
+    )
+    for node, after in zip(body, [*body[1:], ast.Pass()], strict=True):
+        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
+            continue
+        told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        text = str(after.value.value) if told else ""  # type: ignore[attr-defined]
+        kind = ast.unparse(node.annotation).replace("|", "\\|")
+        yield node.target.id, f"`{kind}`", " ".join(text.split()).replace("|", "\\|")
+
+
+def main() -> None:
+    """Write the pages."""
+    DOCS.mkdir(parents=True, exist_ok=True)
+    for name, text in render_pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
