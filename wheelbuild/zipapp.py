@@ -1,0 +1,97 @@
+"""Packs apex-install with its data into one file that any Python >= 3.9 runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import zipfile
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from wheelbuild.command import run_command
+from wheelbuild.engines.interpreters import find_minor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+logger = logging.getLogger(__name__)
+
+SHEBANG = b"#!/usr/bin/env python3\n"
+PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+"""Whose compiled modules are packed, where this machine has that Python: compiling the sources
+costs a pod 60 ms and more at each start."""
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def pack_zipapp(
+    *,
+    out: Path,
+    texts: Mapping[str, str],
+    index_url: str | None = None,
+    pythons: Iterable[str] = PYTHONS,
+) -> Path:
+    """Write `out`, executable; the same input gives the same bytes.
+
+    `texts`: what the package's `data` folder shall hold, by file name. `index_url` is baked in as
+    the default index.
+    """
+    members = {**_sources(), "__main__.py": _text_of("zipapp_main.py").encode()}
+    members |= {f"apex_installer/data/{name}": text.encode() for name, text in texts.items()}
+    if index_url:
+        defaults = json.dumps({"index_url": index_url})
+        members["apex_installer/data/defaults.json"] = defaults.encode()
+    members |= _compiled(members, pythons)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.part")
+    with part.open("wb") as stream:
+        stream.write(SHEBANG)
+        _write_zip(stream, members)
+    part.chmod(0o755)
+    return part.replace(out)
+
+
+def _write_zip(stream: BinaryIO, members: Mapping[str, bytes]) -> None:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name in sorted(members):
+            item = zipfile.ZipInfo(name, date_time=_EPOCH)
+            item.create_system = 3
+            item.external_attr = 0o100644 << 16
+            item.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(item, members[name])
+
+
+def _sources() -> dict[str, bytes]:
+    """The package as it is installed here, its generated data apart."""
+    with resources.as_file(resources.files("apex_installer")) as package:
+        return {
+            f"apex_installer/{path.relative_to(package).as_posix()}": path.read_bytes()
+            for path in sorted(package.rglob("*.py"))
+        }
+
+
+def _text_of(name: str) -> str:
+    return resources.files("wheelbuild").joinpath(name).read_text(encoding="utf-8")
+
+
+def _compiled(members: Mapping[str, bytes], pythons: Iterable[str]) -> dict[str, bytes]:
+    """`compiled/cpython-310` and so on: one member per Python that is found."""
+    compiled = {}
+    with tempfile.TemporaryDirectory(prefix="wheelbuild-zipapp-") as scratch:
+        sources = Path(scratch) / "sources"
+        for name, content in members.items():
+            if name.startswith("apex_installer/") and name.endswith(".py"):
+                (sources / name).parent.mkdir(parents=True, exist_ok=True)
+                (sources / name).write_bytes(content)
+        script = Path(scratch) / "compile_modules.py"
+        script.write_text(_text_of("compile_modules.py"), encoding="utf-8")
+        for minor in pythons:
+            python = find_minor(minor)
+            if python is None:
+                logger.info("no Python %s here: there, apex-install.pyz starts slower", minor)
+                continue
+            result = Path(scratch) / minor
+            run_command([python, "-I", "-S", script, sources, result])
+            compiled[f"compiled/cpython-{minor.replace('.', '')}"] = result.read_bytes()
+    return compiled
