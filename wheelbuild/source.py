@@ -1,0 +1,102 @@
+"""The source to build: the pinned commit, its hash checked, or a folder that is there."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from wheelbuild.command import run_command
+from wheelbuild.errors import CommandError, SourceError
+
+if TYPE_CHECKING:
+    from wheelbuild.plan import Job
+
+logger = logging.getLogger(__name__)
+
+_LEFT_OUT = (".git", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.o")
+"""What earlier builds leave in a checkout; setup.py would take some of it for sources."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A folder with the ref's files, and how sure we are of that."""
+
+    directory: Path
+    how: Literal["pinned", "checkout", "folder"]
+    """`pinned`: fetched, its hash checked; `checkout`: clean and of that commit; `folder`: no git
+    says what it is."""
+
+
+def find_source(job: Job, *, given: Path | None, cache: Path) -> Source:
+    """Take the folder that was given, else what is in the cache, else fetch the pinned commit.
+
+    SourceError for a checkout of another commit, and where the commit cannot be had.
+    """
+    if given is None:
+        return Source(directory=_fetch(job, cache / "sources" / job.ref), how="pinned")
+    if not (given / "setup.py").is_file():
+        raise SourceError(f"--source {given}: holds no setup.py: name the checkout's own folder")
+    head = read_head(given)
+    if head is None:
+        return Source(directory=given, how="folder")
+    if head != job.ref:
+        raise SourceError(
+            f"--source {given}: is at {head[:12]}, this cell builds {job.ref[:12]} "
+            f"({job.ref_name}): run git checkout {job.ref[:12]} there"
+        )
+    clean = not run_command(["git", "-C", given, "status", "--porcelain", "-uno"]).output.strip()
+    if not clean:
+        logger.warning("--source %s: has local changes; the build record says so", given)
+    return Source(directory=given, how="checkout" if clean else "folder")
+
+
+def read_head(directory: Path) -> str | None:
+    """The commit that a checkout is at; None for a folder that is not the top of one."""
+    try:
+        words = ["git", "-C", str(directory), "rev-parse", "--show-toplevel", "HEAD"]
+        top, head = run_command(words).output.split()
+    except (CommandError, ValueError):
+        return None
+    return head if Path(top).resolve() == directory.resolve() else None
+
+
+def _fetch(job: Job, directory: Path) -> Path:
+    """One commit, without history; git itself checks that the content is the hash's."""
+    if read_head(directory) == job.ref:
+        return directory
+    part = directory.with_name(f"{directory.name}.part")
+    for stale in (part, directory):
+        shutil.rmtree(stale, ignore_errors=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    logger.info("fetching %s %s (%s)", job.git_url, job.ref[:12], job.ref_name)
+    try:
+        run_command(["git", "init", "--quiet", part])
+        run_command(["git", "-C", part, "fetch", "--quiet", "--depth=1", job.git_url, job.ref])
+        run_command(["git", "-C", part, "checkout", "--quiet", "--detach", "FETCH_HEAD"])
+    except CommandError as error:
+        raise SourceError(
+            f"{job.git_url} {job.ref[:12]}: {error}: name a checkout by --source DIR"
+        ) from error
+    head = read_head(part)
+    if head != job.ref:
+        raise SourceError(f"{job.git_url}: sent {head}, asked for was {job.ref}")
+    return part.replace(directory)
+
+
+def copy_source(source: Source, *, into: Path) -> None:
+    """Copy it unchanged, but for what earlier builds left there.
+
+    Times are kept, so that a second build compiles only what changed.
+    """
+    shutil.rmtree(into, ignore_errors=True)
+    shutil.copytree(source.directory, into, symlinks=True, ignore=_left_out)
+
+
+def _left_out(parent: str, names: list[str]) -> set[str]:
+    ignored = shutil.ignore_patterns(*_LEFT_OUT)(parent, names)
+    # `build` and `dist` are left by setup.py at the top only; deeper ones may be the source's own.
+    top = (Path(parent) / "setup.py").is_file()
+    return ignored if top else ignored - {"build", "dist"}
