@@ -69,9 +69,9 @@ def list_paths(entries: Iterable[Entry]) -> tuple[Listing, ...]:
     )
 
 
-def _numeric(path: str) -> list[tuple[int, str]]:
+def _numeric(path: str) -> list[tuple[str, int]]:
     """So that torch2.10 comes after torch2.9."""
-    return [(int(part or 0), word) for word, part in re.findall(r"(\D+)(\d*)", path)]
+    return [(word, int(part or 0)) for word, part in re.findall(r"(\D+)(\d*)", path)]
 
 
 def _faults(entry: Entry) -> list[str]:
