@@ -167,7 +167,8 @@ def backward(
 ) -> list[torch.Tensor]:
     """Gradients of input, weights and biases, in float64, from the layers' inputs and outputs."""
     grad = grad.double()
-    by_weight, by_bias = [], []
+    by_weight: list[torch.Tensor] = []
+    by_bias: list[torch.Tensor] = []
     for layer in reversed(range(len(weights))):
         grad = grad * SLOPES[activation](activations[layer + 1].double())
         by_weight.insert(0, grad.t() @ activations[layer].double())
