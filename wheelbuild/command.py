@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from wheelbuild.errors import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +27,17 @@ class Ran:
 
     arguments: tuple[str, ...]
     code: int
+    """Exit status; negative: the signal that ended it."""
     output: str
-    """stdout alone where it was asked for apart, else stdout and stderr together."""
+    errors: str
+    """What it said on stderr; empty where that was shown instead of kept."""
     seconds: float
+
+    @property
+    def last_line(self) -> str:
+        """What it said last, on stderr if it said anything there."""
+        lines = [line.strip() for line in (self.errors.strip() or self.output).splitlines()]
+        return next((line for line in reversed(lines) if line), "it said nothing")
 
 
 def run_command(
@@ -37,43 +45,17 @@ def run_command(
     *,
     cwd: Path | None = None,
     environ: Mapping[str, str] | None = None,
-    log: Path | None = None,
     check: bool = True,
+    show: bool = False,
     time_limit: float | None = None,
 ) -> Ran:
-    """Run it to its end, stderr apart in `log` (appended) or else among the output.
+    """Run it to its end, without stdin. With `show`, its stderr is ours while it runs.
 
-    CommandError names the command, its code, the last line that it said and the log.
+    `time_limit` in seconds. CommandError names the program, its exit status and its last line.
     """
     words = tuple(os.fspath(word) for word in arguments)
     logger.debug("+ %s", shlex.join(words))
     started = time.monotonic()
-    with _stderr(log) as stderr:
-        code, output = _communicate(words, cwd, environ, stderr, time_limit)
-    ran = Ran(arguments=words, code=code, output=output, seconds=time.monotonic() - started)
-    logger.debug("  %s: exit %d after %.1f s", Path(words[0]).name, code, ran.seconds)
-    if check and code:
-        raise CommandError(_complaint(ran, log))
-    return ran
-
-
-@contextlib.contextmanager
-def _stderr(log: Path | None) -> Iterator[int]:
-    if log is None:
-        yield subprocess.STDOUT
-        return
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as stream:
-        yield stream.fileno()
-
-
-def _communicate(
-    words: tuple[str, ...],
-    cwd: Path | None,
-    environ: Mapping[str, str] | None,
-    stderr: int,
-    time_limit: float | None,
-) -> tuple[int, str]:
     try:
         process = subprocess.Popen(
             words,
@@ -81,26 +63,41 @@ def _communicate(
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=stderr,
+            stderr=None if show else subprocess.PIPE,
             text=True,
             errors="replace",
             start_new_session=True,
         )
     except OSError as error:
         raise CommandError(f"{words[0]} cannot be started: {error.strerror}") from error
+    output, errors = _communicate(process, time_limit)
+    ran = Ran(
+        arguments=words,
+        code=process.returncode,
+        output=output,
+        errors=errors or "",
+        seconds=time.monotonic() - started,
+    )
+    logger.debug("  %s: exit %d after %.1f s", Path(words[0]).name, ran.code, ran.seconds)
+    if check and ran.code:
+        raise CommandError(f"{Path(words[0]).name} ended with {ran.code}: {ran.last_line}")
+    return ran
+
+
+def _communicate(
+    process: subprocess.Popen[str], time_limit: float | None
+) -> tuple[str, str | None]:
     with process:
         try:
-            output, _ = process.communicate(timeout=time_limit)
+            return process.communicate(timeout=time_limit)
         except subprocess.TimeoutExpired as error:
             _end(process)
-            raise CommandError(
-                f"{Path(words[0]).name} was ended: not done after {time_limit:.0f} s"
-            ) from error
+            name = Path(str(process.args[0])).name  # type: ignore[index] # we gave a tuple
+            raise CommandError(f"{name} was ended: not done after {time_limit:.0f} s") from error
         except BaseException:
             # Ctrl-C included: a compile that nobody waits for must not go on.
             _end(process)
             raise
-    return process.returncode, output
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -110,13 +107,3 @@ def _end(process: subprocess.Popen[str]) -> None:
             os.killpg(process.pid, sign)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=5)
-
-
-def _complaint(ran: Ran, log: Path | None) -> str:
-    said = ran.output
-    if log is not None and log.is_file():
-        said = ran.output + log.read_text(encoding="utf-8", errors="replace")[-4000:]
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    last = f": {lines[-1]}" if lines else ""
-    where = f" (log: {log})" if log else ""
-    return f"{Path(ran.arguments[0]).name} ended with {ran.code}{last}{where}"

@@ -45,6 +45,8 @@ class BuildRecord:
     """Release built with, `3.11.7`."""
     architectures: str
     """What was asked for, as torch writes it; empty where no module holds device code."""
+    asked: tuple[str, ...]
+    """Modules that were asked for, sorted; `modules` are those that were found."""
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     modules: tuple[Module, ...]
@@ -79,7 +81,8 @@ class BuildRecord:
             if schema != SCHEMA:
                 raise WheelError(f"{where}: build record of schema {schema}, this farm reads 1")
             modules = tuple(_module(module) for module in data["modules"])
-            record = cls(**{**data, "argv": tuple(data["argv"]), "modules": modules})
+            lists = {name: tuple(data[name]) for name in ("argv", "asked")}
+            record = cls(**{**data, **lists, "modules": modules})
         except (KeyError, TypeError, ValueError) as error:
             raise WheelError(f"{where}: not a build record: {error}") from error
         if record.key != key:

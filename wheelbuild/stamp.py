@@ -133,6 +133,7 @@ def read_record_of(folder: Path, *, request: BuildRequest) -> BuildRecord:
             gcc=facts["gcc"],
             python=facts["python"],
             architectures=request.architectures,
+            asked=tuple(sorted(request.modules)),
             argv=request.argv,
             environment=dict(request.environment),
             modules=tuple(
@@ -168,6 +169,12 @@ def read_evidence(wheel: Path) -> Mapping[str, Any]:
         return UNTESTED
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return data["tests"] if data.get("sha256") == _sha256(wheel.read_bytes()) else UNTESTED
+
+
+def write_evidence(wheel: Path, tests: Mapping[str, Any]) -> None:
+    """Leave it beside the wheel, bound to exactly these bytes."""
+    data = {"sha256": _sha256(wheel.read_bytes()), "tests": tests}
+    evidence_path(wheel).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def entry_of(wheel: Path) -> Entry:
