@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from apex_installer.errors import UsageError
 from apex_installer.make.request import BuildRequest
 

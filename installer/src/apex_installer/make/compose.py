@@ -1,0 +1,135 @@
+"""Compose a CUDA_HOME: an nvcc from here, headers and libraries from torch's own wheels.
+
+torch's wheels bring the headers of cuBLAS, cuSPARSE and the rest below `nvidia/`, and libraries
+with versioned names only. A toolkit that is nvcc alone becomes whole by links to those; for CUDA
+13 nvcc too comes in wheels from PyPI (`nvidia-cuda-nvcc`, `-crt`, `nvidia-nvvm`,
+`nvidia-cuda-cccl`, `nvidia-cuda-profiler-api`), for 12 it does not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import zipfile
+from typing import List, Mapping, Sequence, Tuple
+
+from apex_installer.errors import ToolkitError
+from apex_installer.make.toolkit import Toolkit, find_missing, read_release
+
+_VERSIONED = re.compile(r"^(lib.+\.so)\.\d+$")
+
+
+def nvidia_folders(torch_directory: str) -> Tuple[str, ...]:
+    """The folders with `include` and `lib` that torch's CUDA wheels brought, beside torch.
+
+    CUDA 13 has one (`nvidia/cu13`) and a few apart (`nvidia/cudnn`), CUDA 12 one per library.
+    """
+    root = os.path.join(os.path.dirname(torch_directory), "nvidia")
+    names = sorted(os.listdir(root)) if os.path.isdir(root) else []
+    return tuple(
+        os.path.join(root, name)
+        for name in names
+        if os.path.isdir(os.path.join(root, name, "include"))
+        or os.path.isdir(os.path.join(root, name, "lib"))
+    )
+
+
+def complete_toolkit(toolkit: Toolkit, *, torch_directory: str, into: str) -> Toolkit:
+    """The toolkit as it is if nothing is missing, else one of links in `into` that is whole.
+
+    ToolkitError names what neither it nor torch's wheels have.
+    """
+    if not find_missing(toolkit.home):
+        return toolkit
+    lay_links([toolkit.home, *nvidia_folders(torch_directory)], into=into)
+    check_whole(into, toolkit.how)
+    return Toolkit(into, toolkit.version, f"{toolkit.how}, completed with torch's headers")
+
+
+def compose_toolkit(cuda: str, *, torch: str, parts: Mapping[str, str], into: str) -> Toolkit:
+    """Make a CUDA_HOME in `into` from NVIDIA's wheels for CUDA 13 and torch's own.
+
+    `torch` is torch's directory, `parts` are distribution -> wheel file (or a folder that holds
+    its unpacked `nvidia/cu13`). ToolkitError where the result is of another release or not whole.
+    """
+    if os.path.isdir(into) and read_release(into) == cuda and not find_missing(into):
+        return Toolkit(into, cuda, "composed")
+    unpacked = f"{into}.parts"
+    folders = [_unpack(path, into=os.path.join(unpacked, name)) for name, path in parts.items()]
+    lay_links([*folders, *nvidia_folders(torch)], into=into)
+    release = read_release(into)
+    if release != cuda:
+        raise ToolkitError(
+            f"{into}: composed from {', '.join(parts)} is CUDA {release}, not {cuda}"
+        )
+    check_whole(into, "the composed toolkit")
+    return Toolkit(into, cuda, "composed")
+
+
+def check_whole(home: str, name: str) -> None:
+    """ToolkitError names every needed file that is missing."""
+    missing = find_missing(home)
+    if missing:
+        raise ToolkitError(
+            f"{name} lacks {', '.join(missing)}, and torch's own wheels do not have it; install "
+            "the -dev packages of that CUDA release"
+        )
+
+
+def lay_links(folders: Sequence[str], *, into: str) -> None:
+    """Make one CUDA_HOME of links; where two folders hold the same name the first one wins."""
+    fresh = f"{into}.new-{os.getpid()}"
+    shutil.rmtree(fresh, ignore_errors=True)
+    os.makedirs(fresh)
+    for name in ("bin", "nvvm", "include"):
+        _merge([os.path.join(one, name) for one in folders], into=os.path.join(fresh, name))
+    libraries = [os.path.join(one, name) for one in folders for name in ("lib64", "lib")]
+    _merge(_without_twins(libraries), into=os.path.join(fresh, "lib64"))
+    os.symlink("lib64", os.path.join(fresh, "lib"))
+    _name_without_version(os.path.join(fresh, "lib64"))
+    shutil.rmtree(into, ignore_errors=True)
+    os.replace(fresh, into)
+
+
+def _without_twins(folders: Sequence[str]) -> List[str]:
+    """Leave out what is the same folder by another name (`lib64 -> lib`)."""
+    return list({os.path.realpath(one): one for one in reversed(folders)}.values())[::-1]
+
+
+def _merge(folders: Sequence[str], *, into: str) -> None:
+    """Link every name of the folders; a folder that several have becomes a folder of links."""
+    holders: dict[str, List[str]] = {}
+    for folder in folders:
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+            holders.setdefault(name, []).append(os.path.join(folder, name))
+    os.makedirs(into, exist_ok=True)
+    for name, paths in holders.items():
+        target = os.path.join(into, name)
+        if len(paths) > 1 and all(os.path.isdir(path) for path in paths):
+            _merge(paths, into=target)
+        else:
+            os.symlink(os.path.realpath(paths[0]), target)
+
+
+def _name_without_version(folder: str) -> None:
+    """`libcudart.so -> libcudart.so.13`: wheels have only the name that programs load."""
+    for name in sorted(os.listdir(folder)):
+        match = _VERSIONED.match(name)
+        if match and not os.path.lexists(os.path.join(folder, match.group(1))):
+            os.symlink(name, os.path.join(folder, match.group(1)))
+
+
+def _unpack(path: str, *, into: str) -> str:
+    """Unpack `nvidia/cu13` of a wheel, executables kept so; a folder is taken as it is."""
+    if os.path.isdir(path):
+        inner = os.path.join(path, "nvidia", "cu13")
+        return inner if os.path.isdir(inner) else path
+    shutil.rmtree(into, ignore_errors=True)
+    with zipfile.ZipFile(path) as archive:
+        for item in archive.infolist():
+            if not item.filename.startswith("nvidia/") or item.is_dir():
+                continue
+            made = archive.extract(item, into)
+            os.chmod(made, 0o755 if (item.external_attr >> 16) & 0o100 else 0o644)
+    return os.path.join(into, "nvidia", "cu13")

@@ -1,0 +1,128 @@
+"""What a compile needs of the machine beside a toolkit: g++ within nvcc's limit, Python.h.
+
+All that is missing is named at once, each with its remedy, before anything is compiled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from apex_installer.errors import ToolkitError
+
+_OLDEST_GCC = 9
+"""C++17 as torch's headers use it."""
+
+_ASK_PYTHON = """
+import json, os, sys, sysconfig
+print(json.dumps([os.path.join(sysconfig.get_path("include"), "Python.h"),
+                  "%d.%d" % sys.version_info[:2]]))
+"""
+
+
+@dataclass(frozen=True)
+class HostCompiler:
+    """The C++ compiler for the CPU side (NVIDIA's word: host compiler)."""
+
+    cxx: str
+    """As started: `c++`, `g++-12`."""
+    version: str
+    """`12.2.0`."""
+    is_gcc: bool
+    environ: Mapping[str, str]
+    """What setup.py must see for torch to take this one: empty for the machine's default."""
+
+
+def parse_gcc_version(said: str) -> Optional[Tuple[str, bool]]:
+    """(version, whether it is gcc) from the words of `c++ --version`; None: not understood."""
+    match = re.search(r"(\d+\.\d+(?:\.\d+)?)", said.split("\n", 1)[0].rpartition(")")[2] or said)
+    if not match:
+        return None
+    return match.group(1), "Free Software Foundation" in said
+
+
+def find_host_compiler(*, limit: Optional[int], environ: Mapping[str, str]) -> HostCompiler:
+    """CXX if it is set, else c++, else the newest g++-N within nvcc's `limit` (major version).
+
+    ToolkitError says what is there and what to install.
+    """
+    path = environ.get("PATH", "")
+    asked = environ.get("CXX")
+    names = [asked] if asked else ["c++", "g++"]
+    refused: List[str] = []
+    for name in names:
+        found = _read_compiler(name, path)
+        if found is None:
+            continue
+        version, is_gcc = found
+        if not is_gcc or limit is None or int(version.split(".")[0]) <= limit:
+            return HostCompiler(name, version, is_gcc, {})
+        refused.append(f"{name} is gcc {version}, but this nvcc takes gcc {limit} at most")
+    for major in range(limit or _OLDEST_GCC, _OLDEST_GCC - 1, -1) if not asked else ():
+        found = _read_compiler(f"g++-{major}", path)
+        if found and shutil.which(f"gcc-{major}", path=path):
+            return HostCompiler(
+                f"g++-{major}",
+                found[0],
+                is_gcc=True,
+                environ={"CXX": f"g++-{major}", "CC": f"gcc-{major}"},
+            )
+    if refused:
+        raise ToolkitError(
+            f"{refused[0]}: apt-get install g++-{limit} (then CC=gcc-{limit} CXX=g++-{limit})"
+        )
+    raise ToolkitError(f"no g++ ({' and '.join(names)} not found): apt-get install g++")
+
+
+def _read_compiler(name: str, path: str) -> Optional[Tuple[str, bool]]:
+    program = shutil.which(name, path=path)
+    if program is None:
+        return None
+    said = _ask([program, "--version"])
+    return parse_gcc_version(said) if said else None
+
+
+def _ask(argv: Sequence[str]) -> str:
+    try:
+        return subprocess.run(
+            list(argv), capture_output=True, text=True, timeout=20, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def check_python_header(interpreter: str) -> None:
+    """ToolkitError where the interpreter's Python.h is not there."""
+    said = _ask([interpreter, "-I", "-c", _ASK_PYTHON])
+    if not said:
+        raise ToolkitError(f"{interpreter}: does not run; give another --python")
+    header, version = json.loads(said)
+    if not os.path.exists(header):
+        raise ToolkitError(f"no {header}: apt-get install python{version}-dev")
+
+
+def check_needs(
+    *, interpreter: str, limit: Optional[int], environ: Mapping[str, str]
+) -> Tuple[Optional[HostCompiler], Tuple[str, ...]]:
+    """The compiler, and every fault in words; the caller adds its own and raises once."""
+    faults: List[str] = []
+    compiler: Optional[HostCompiler] = None
+    try:
+        compiler = find_host_compiler(limit=limit, environ=environ)
+    except ToolkitError as error:
+        faults.append(str(error))
+    try:
+        check_python_header(interpreter)
+    except ToolkitError as error:
+        faults.append(str(error))
+    return compiler, tuple(faults)
+
+
+def compiler_environment(compiler: HostCompiler, environ: Mapping[str, str]) -> Dict[str, str]:
+    """`environ` as setup.py must see it to take this compiler."""
+    return {**environ, **compiler.environ}
