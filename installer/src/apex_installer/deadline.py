@@ -1,0 +1,30 @@
+"""A budget of wall-clock time for a whole run: it bounds the sum, not each single wait."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable
+
+from apex_installer.errors import DeadlineError
+
+
+class Deadline:
+    """A moment on the monotonic clock, which no clock change moves."""
+
+    def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`seconds` from now; `clock` is a seam for tests."""
+        self.seconds = seconds
+        self._clock = clock
+        self._end = clock() + seconds
+
+    def remaining(self) -> float:
+        """Seconds left; zero or less when it is over."""
+        return self._end - self._clock()
+
+    def check(self, doing: str) -> None:
+        """Raise DeadlineError, naming what was being done, when no time is left."""
+        if self.remaining() <= 0:
+            raise DeadlineError(
+                f"{doing}: the time budget of {self.seconds:g} s is used up; "
+                "a longer one is --deadline SECONDS"
+            )
