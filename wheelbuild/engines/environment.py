@@ -76,9 +76,14 @@ def _faults(job: Job, found: BuildEnvironment) -> Iterator[str]:
         yield f"its torch has cxx11_abi={found.torch.cxx11_abi}, the matrix says {job.cxx11_abi}"
 
 
+def environment_folder(python: str, torch: str, *, cache: Path) -> Path:
+    """Where the environment of this Python tag and exact torch is kept."""
+    return cache / "environments" / f"{python}-torch{torch}"
+
+
 def _make(job: Job, *, cache: Path) -> Path:
     """Downloaded once per Python and torch; others who want the same wait for it."""
-    folder = cache / "environments" / f"{job.cell.python}-torch{job.torch}"
+    folder = environment_folder(job.cell.python, job.torch, cache=cache)
     with _locked(folder):
         if not (folder / _MARK).is_file():
             shutil.rmtree(folder, ignore_errors=True)

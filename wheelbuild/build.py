@@ -1,0 +1,129 @@
+"""Build: from a job to a wheel as the compiler left it, through a job folder."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apex_installer.make.request import BuildRequest
+from wheelbuild.engines.environment import BuildEnvironment, find_environment
+from wheelbuild.engines.jobfolder import REQUEST, write_job_folder
+from wheelbuild.engines.local import build_job_folder
+from wheelbuild.engines.toolkit import prepare_toolkit, read_gcc_version, read_nvcc_version
+from wheelbuild.errors import UsageError
+from wheelbuild.source import Source, find_source
+
+if TYPE_CHECKING:
+    from wheelbuild.data import FarmData
+    from wheelbuild.plan import Job
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildOptions:
+    """Where a build takes things from and puts them, and how wide it may go."""
+
+    cache: Path
+    """Sources, environments and toolkits, shared by all cells."""
+    work: Path
+    """Folder of the work folders, one per cell and suffix."""
+    source: Path | None = None
+    """A checkout in place of the pinned commit."""
+    python: Path | None = None
+    """An interpreter that holds the cell's torch already."""
+    jobs: int | None = None
+    time_limit: float | None = None
+    """Seconds for one build."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tools:
+    """What the compile will be done with."""
+
+    cuda_home: str
+    nvcc: str
+    """`13.0.88`."""
+    gcc: str
+    """`12.2.0`."""
+
+
+def build_cell(job: Job, *, data: FarmData, options: BuildOptions) -> Path:
+    """Build one job and return its wheel, below `<work>/<cell>/built`; repeatable."""
+    environment = find_environment(job, python=options.python, cache=options.cache)
+    source = find_source(job, given=options.source or data.recipe.source, cache=options.cache)
+    toolkit = prepare_toolkit(job, environment.torch, toolkits=data.toolkits, cache=options.cache)
+    tools = Tools(
+        cuda_home=toolkit.home, nvcc=read_nvcc_version(toolkit.home), gcc=read_gcc_version()
+    )
+    logger.info("CUDA %s (%s), g++ %s", tools.nvcc, toolkit.how, tools.gcc)
+    request = make_request(
+        job, environment=environment, source=source, tools=tools, data=data, options=options
+    )
+    folder = work_folder(job, work=options.work)
+    write_job_folder(folder / "job", request=request, source=source)
+    return build_job_folder(folder / "job", request=request, out=folder / "built")
+
+
+def work_folder(job: Job, *, work: Path) -> Path:
+    """One per cell, and one per suffix of it."""
+    return work / (f"{job.cell.label}.{job.suffix}" if job.suffix else job.cell.label)
+
+
+def make_request(
+    job: Job,
+    *,
+    environment: BuildEnvironment,
+    source: Source,
+    tools: Tools,
+    data: FarmData,
+    options: BuildOptions,
+) -> BuildRequest:
+    """What the job folder's `job.json` says. Pure."""
+    return BuildRequest(
+        source="src",
+        work="work",
+        interpreter=environment.interpreter.executable,
+        distribution=job.distribution,
+        package=job.package,
+        version=job.version,
+        build_tag=job.build_tag,
+        cell=job.cell.label,
+        torch=job.torch,
+        modules=job.modules,
+        architectures=job.architectures.text,
+        argv=job.argv,
+        environment=dict(job.environment),
+        requires=job.requires,
+        record={
+            "suffix": job.suffix,
+            "recipe_digest": job.recipe_digest,
+            "ref": job.ref,
+            "source": source.how,
+            "torch_git": environment.torch.git,
+            "cxx11_abi": job.cxx11_abi,
+            "cuda": job.cell.cuda_text,
+            "nvcc": tools.nvcc,
+            "gcc": tools.gcc,
+            "python": environment.interpreter.version,
+        },
+        cpu_seconds={name: data.recipe.modules[name].cpu_seconds for name in job.modules},
+        toolkit=tools.cuda_home,
+        jobs=options.jobs,
+        time_limit=options.time_limit,
+    )
+
+
+def find_request(wheel: Path) -> BuildRequest:
+    """The request that a wheel in a work folder was built for; UsageError where there is none."""
+    path = wheel.resolve().parent.parent / "job" / REQUEST
+    if not path.is_file():
+        raise UsageError(f"{wheel}: not in a work folder of `build` ({path} is missing): use --job")
+    return read_request(path)
+
+
+def read_request(path: Path) -> BuildRequest:
+    """Read a `job.json`."""
+    return BuildRequest.from_json(path.read_text(encoding="utf-8"), folder=str(path.parent))

@@ -1,0 +1,231 @@
+"""The farm's commands: each takes what the command line says to one library function.
+
+The first line of a function's text is the command's help.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wheelbuild import test
+from wheelbuild.build import BuildOptions, build_cell, find_request, read_request
+from wheelbuild.data import load_data
+from wheelbuild.demo import DemoOptions, show_demo
+from wheelbuild.errors import EXIT_DONE, UsageError
+from wheelbuild.index.admission import check_wheel
+from wheelbuild.plan import plan
+from wheelbuild.publish import publish, reindex, yank
+from wheelbuild.repair import repair_wheel
+from wheelbuild.run import RunOptions, exit_code, run_cells
+from wheelbuild.serve import serve
+from wheelbuild.stamp import entry_of, stamp_wheel
+from wheelbuild.stores.directory import DirectoryStore
+from wheelbuild.tables import print_json, print_line, print_table
+from wheelbuild.thin_json import thin_texts, write_thin_texts
+from wheelbuild.upload import upload
+from wheelbuild.zipapp import pack_zipapp
+
+if TYPE_CHECKING:
+    import argparse
+
+    from wheelbuild.data import FarmData
+    from wheelbuild.plan import Job
+
+logger = logging.getLogger(__name__)
+
+
+def run_matrix(arguments: argparse.Namespace) -> int:
+    """List the cells that are wanted, and why."""
+    matrix = load_data(arguments.data).matrix
+    rows = [
+        {
+            "cell": row.cell.label,
+            "torch": row.torch,
+            "architectures": row.architectures.text,
+            "policy": row.policy,
+            "why": row.why,
+        }
+        for row in matrix.rows
+        if not arguments.cells or row.cell.label.startswith(tuple(arguments.cells))
+    ]
+    columns = ("cell", "torch", "architectures", "why")
+    print_table(rows, columns=columns, as_json=arguments.json)
+    return EXIT_DONE
+
+
+def run_plan(arguments: argparse.Namespace) -> int:
+    """List the jobs: wanted cells that the index does not hold, or not fresh."""
+    jobs = _plan(load_data(arguments.data), arguments, cells=arguments.cells)
+    rows = [_job_row(job) for job in jobs]
+    columns = ("cell", "version", "build", "ref", "modules", "architectures")
+    print_table(rows, columns=columns, as_json=arguments.json)
+    return EXIT_DONE
+
+
+def run_build(arguments: argparse.Namespace) -> int:
+    """Compile one cell; prints the wheel's path."""
+    data = load_data(arguments.data)
+    jobs = _plan(data, arguments, cells=[arguments.cell])
+    if len(jobs) > 1:
+        raise UsageError(f"{arguments.cell}: is the start of {len(jobs)} cells; name one")
+    if not jobs:
+        return _print_result(arguments, fresh=f"{arguments.cell}: the index holds it, and fresh")
+    wheel = build_cell(jobs[0], data=data, options=_build_options(arguments))
+    return _print_result(arguments, wheel=wheel)
+
+
+def run_repair(arguments: argparse.Namespace) -> int:
+    """Make a built wheel small and fit for other machines; prints its path."""
+    out = arguments.out or _step_folder(arguments.wheel, "repaired")
+    return _print_result(
+        arguments, wheel=repair_wheel(arguments.wheel, out=out, policy=arguments.policy)
+    )
+
+
+def run_stamp(arguments: argparse.Namespace) -> int:
+    """Write version, torch's pin and the build record into a repaired wheel; prints its path."""
+    request = read_request(arguments.job) if arguments.job else find_request(arguments.wheel)
+    out = arguments.out or _step_folder(arguments.wheel, "stamped")
+    return _print_result(arguments, wheel=stamp_wheel(arguments.wheel, request=request, out=out))
+
+
+def run_test(arguments: argparse.Namespace) -> int:
+    """Test a stamped wheel, installed by apex-install; its evidence goes into its entry."""
+    python = arguments.python or Path(find_request(arguments.wheel).interpreter)
+    tested = test.run_test(
+        arguments.wheel,
+        python=python,
+        data=load_data(arguments.data),
+        on_gpu=arguments.on_gpu,
+    )
+    return _print_result(arguments, wheel=tested.wheel, tests=tested.evidence)
+
+
+def run_publish(arguments: argparse.Namespace) -> int:
+    """Put a tested wheel into an index: a folder, or with --to any that twine can upload to."""
+    entry = entry_of(arguments.wheel)
+    if arguments.to:
+        check_wheel(arguments.wheel, entry)
+        uploaded = upload(arguments.wheel, to=arguments.to, environ=os.environ)
+        return _print_result(arguments, file=uploaded.file, state=uploaded.state)
+    store = DirectoryStore(arguments.index)
+    published = publish(arguments.wheel, entry, store=store, force=arguments.force)
+    logger.info("%s", published.state)
+    return _print_result(arguments, file=published.entry.file, state=published.state)
+
+
+def run_index(arguments: argparse.Namespace) -> int:
+    """Render all pages of an index again; --yank and --unyank change an entry first."""
+    store = DirectoryStore(arguments.index)
+    changed = len(reindex(store=store))
+    if arguments.yank:
+        changed += len(yank(arguments.yank, reason=arguments.reason, store=store).pages)
+    if arguments.unyank:
+        changed += len(yank(arguments.unyank, reason=None, store=store).pages)
+    return _print_result(arguments, index=arguments.index, changed=changed)
+
+
+def run_serve(arguments: argparse.Namespace) -> int:
+    """Serve an index on the loopback interface, to try it."""
+    serve(arguments.index, port=arguments.port, on_ready=print_line)
+    return EXIT_DONE
+
+
+def run_zipapp(arguments: argparse.Namespace) -> int:
+    """Pack apex-install and its data into one file; prints its path."""
+    texts = thin_texts(load_data(arguments.data))
+    packed = pack_zipapp(out=arguments.out, texts=texts, index_url=arguments.index_url)
+    return _print_result(arguments, zipapp=packed)
+
+
+def run_run(arguments: argparse.Namespace) -> int:
+    """Take cells through all steps: build, repair, stamp, test, publish."""
+    data = load_data(arguments.data)
+    options = RunOptions(
+        build=_build_options(arguments),
+        store=DirectoryStore(arguments.index),
+        on_gpu=arguments.on_gpu,
+        policy=arguments.policy,
+        force=arguments.force,
+    )
+    results = run_cells(_plan(data, arguments, cells=arguments.cells), data=data, options=options)
+    rows = [
+        {
+            "cell": result.job.cell.label,
+            "state": result.state,
+            "step": result.step,
+            "seconds": round(result.seconds),
+            "said": result.said,
+        }
+        for result in results
+    ]
+    columns = ("cell", "state", "step", "seconds", "said")
+    print_table(rows, columns=columns, as_json=arguments.json)
+    return exit_code(results)
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Show it all on this machine: build, publish, install by apex-install, pip and uv."""
+    return show_demo(DemoOptions(build=_build_options(arguments), data=arguments.data))
+
+
+def run_data(arguments: argparse.Namespace) -> int:
+    """Check the data; --write makes the JSON of the thin part from it."""
+    data = load_data(arguments.data)
+    written = write_thin_texts(data) if arguments.write else ()
+    return _print_result(arguments, data=data.directory, written=[str(path) for path in written])
+
+
+def _plan(data: FarmData, arguments: argparse.Namespace, *, cells: list[str]) -> tuple[Job, ...]:
+    return plan(
+        data,
+        DirectoryStore(arguments.index).entries(),
+        cells=cells,
+        only=arguments.only or (),
+        arch=arguments.arch,
+        force=arguments.force,
+    )
+
+
+def _job_row(job: Job) -> dict[str, Any]:
+    return {
+        "cell": job.cell.label,
+        "version": job.version,
+        "build": job.build_tag or "",
+        "ref": f"{job.ref_name} ({job.ref[:8]})",
+        "modules": " ".join(job.modules),
+        "architectures": job.architectures.text,
+        "why": job.why,
+    }
+
+
+def _build_options(arguments: argparse.Namespace) -> BuildOptions:
+    cache = arguments.cache.absolute()
+    return BuildOptions(
+        cache=cache,
+        work=cache / "work",
+        source=arguments.source and arguments.source.absolute(),
+        # Not resolved: a virtual environment is known by its own link.
+        python=arguments.python and arguments.python.absolute(),
+        jobs=arguments.jobs,
+        time_limit=arguments.time_limit,
+    )
+
+
+def _step_folder(wheel: Path, name: str) -> Path:
+    """Beside `built/` in the cell's work folder, else beside the wheel."""
+    parent = wheel.absolute().parent
+    in_work_folder = parent.name in ("built", "repaired", "stamped")
+    return (parent.parent if in_work_folder else parent) / name
+
+
+def _print_result(arguments: argparse.Namespace, **result: Any) -> int:
+    """The result's path or word alone, for the next step's command line; or all of it as JSON."""
+    if arguments.json:
+        print_json(result)
+    else:
+        print_line(str(next(iter(result.values()))))
+    return EXIT_DONE

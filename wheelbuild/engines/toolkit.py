@@ -1,0 +1,83 @@
+"""The CUDA toolkit of a cell: one that is there, else composed from NVIDIA's wheels on PyPI."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apex_installer.errors import ToolkitError
+from apex_installer.make.compose import complete_toolkit, compose_toolkit
+from apex_installer.make.toolkit import find_toolkit
+from wheelbuild.command import run_command
+from wheelbuild.errors import CellError, CommandError
+
+if TYPE_CHECKING:
+    from apex_installer.make.toolkit import Toolkit
+    from apex_installer.model.environment import Torch
+    from wheelbuild.plan import Job
+    from wheelbuild.toolkits import Toolkit as Pinned
+    from wheelbuild.toolkits import Toolkits
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_toolkit(job: Job, torch: Torch, *, toolkits: Toolkits, cache: Path) -> Toolkit:
+    """A whole CUDA_HOME of exactly the cell's CUDA; CellError names every place looked at."""
+    folder = cache / "toolkits" / f"{job.cell.cuda_text}-for-torch{job.torch}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        there = find_toolkit(job.cell.cuda_text, environ=os.environ)
+        return complete_toolkit(there, torch_directory=torch.directory, into=str(folder))
+    except ToolkitError as error:
+        pinned = toolkits.toolkits.get(job.cell.cuda)
+        if pinned is None or pinned.how != "wheels":
+            raise CellError(f"{job.cell.label}: {error}") from error
+        logger.info("no CUDA %s here: composing it from PyPI", job.cell.cuda_text)
+    parts = fetch_parts(pinned, into=cache / "toolkits" / "parts")
+    try:
+        return compose_toolkit(
+            job.cell.cuda_text,
+            torch=torch.directory,
+            parts={name: str(path) for name, path in parts.items()},
+            into=str(folder),
+        )
+    except ToolkitError as error:
+        raise CellError(f"{job.cell.label}: {error}") from error
+
+
+def fetch_parts(pinned: Pinned, *, into: Path) -> dict[str, Path]:
+    """Distribution -> wheel file, by pip, so that its mirrors hold; each must have its sha256."""
+    missing = [part for part in pinned.parts if not (into / part.file).is_file()]
+    if missing:
+        into.mkdir(parents=True, exist_ok=True)
+        wanted = into / f"{pinned.release}.txt"
+        lines = [f"{part.name}=={part.version} --hash=sha256:{part.sha256}\n" for part in missing]
+        wanted.write_text("".join(lines), encoding="utf-8")
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+        try:
+            run_command([*pip, "--only-binary", ":all:", "-d", str(into), "-r", str(wanted)])
+        except CommandError as error:
+            raise CellError(f"CUDA {pinned.release} from PyPI: {error}") from error
+    return {part.name: into / part.file for part in pinned.parts}
+
+
+def read_nvcc_version(home: str) -> str:
+    """`13.0.88`, as this nvcc says."""
+    output = run_command([Path(home) / "bin" / "nvcc", "--version"]).output
+    match = re.search(r"\bV(\d+\.\d+\.\d+)", output)
+    if not match:
+        raise CellError(f"{home}/bin/nvcc does not say its version: {output[:80]!r}")
+    return match.group(1)
+
+
+def read_gcc_version() -> str:
+    """`12.2.0`: of the compiler that torch's own rules take, `CXX` or `c++`."""
+    compiler = os.environ.get("CXX", "c++")
+    try:
+        return run_command([compiler, "-dumpfullversion"]).output.strip()
+    except CommandError as error:
+        raise CellError(f"no host compiler: {error}: install g++, or set CXX") from error
