@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -60,7 +60,7 @@ class Target:
     simple: str
     """Where its simple API begins, with a slash at the end."""
     username: str
-    password: str
+    password: str = field(repr=False)
 
     @property
     def secrets(self) -> tuple[str, ...]:
