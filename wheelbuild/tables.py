@@ -16,8 +16,9 @@ def print_json(value: Any) -> None:
 
 
 def print_line(text: str) -> None:
-    """One line on stdout: a step's result."""
+    """One line on stdout, at once: a step's result, or a server's address."""
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def print_table(
