@@ -9,17 +9,20 @@ caches are off. Then what a second build costs where nothing changed, and where 
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from measure import Cost, run_measured
+from measure import Cost, describe_run, format_table, run_measured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
