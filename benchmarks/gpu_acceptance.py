@@ -49,11 +49,10 @@ from build_apex import (
 from measure import describe_run, run_measured, summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 SUITES = ("run_fused_layer_norm", "run_mlp", "run_optimizers")
 MODULE_TESTS = ROOT / "wheelbuild" / "recipes" / "apex" / "tests"
-PART_BYTES = 15 * 2**20
 ALREADY_RUNS = 9
 NO_TESTS = 5
 """pytest's exit code where nothing was collected."""
@@ -319,7 +318,7 @@ def measure_cold_start(run: Acceptance, wheel: Path) -> None:
     command += ["--zipapp", run.folder / "apex-install.pyz", "--slim", slim, "--readme", wheel]
     command += ["--zipapp-flag=--gpu=" + run.task.arch] if run.rehearse else []
     command += ["--uv", find_uv()]
-    log = run.out / "cold_start.log"
+    log = run.folder / "cold_start.log"
     run_measured(command, environ=dict(os.environ), cwd=ROOT, log=log, timeout=run.left() - 10)
 
 
@@ -337,13 +336,10 @@ def find_uv() -> str:
     return found[0]
 
 
-def save_wheels(run: Acceptance, wheels: Sequence[Path]) -> None:
-    """Copy wheels out, in parts that may travel."""
-    for wheel in wheels:
-        content = wheel.read_bytes()
-        for number, start in enumerate(range(0, len(content), PART_BYTES)):
-            part = content[start : start + PART_BYTES]
-            (run.out / f"{wheel.name.replace('+', '_')}.{number}").write_bytes(part)
+def save_wheel(run: Acceptance) -> None:
+    """Our wheel travels back; its name in letters that a file transfer takes."""
+    for wheel in run.task.cache.glob("work/*/stamped/*.whl"):
+        shutil.copy(wheel, run.out / wheel.name.replace("+", "_"))
 
 
 def save_logs(run: Acceptance) -> None:
@@ -444,10 +440,7 @@ def main() -> int:
         accept(run)
     finally:
         run.note("seconds", run.found.get("seconds", {}))
-        wheels = list(task.cache.glob("work/*/stamped/*.whl")) + list(
-            task.folder.glob("readme/out/*.whl")
-        )
-        save_wheels(run, wheels)
+        save_wheel(run)
         save_logs(run)
     failed = [name for name in run.found if name.startswith("FAILED")]
     print(json.dumps({name: run.found.get(name) for name in SHOWN}, indent=1))
