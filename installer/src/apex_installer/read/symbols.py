@@ -1,0 +1,153 @@
+"""The symbol check: what the loader would miss in a process that imported torch.
+
+Every symbol that a module has looked up must be defined by the interpreter, by what `import torch`
+puts into the global scope, or by a library in the module's own dependency closure; every needed
+library must be found, and every needed symbol version be defined in it. The same holds for each
+library that the module brings along. Nothing is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from apex_installer.model.environment import Interpreter, Torch
+from apex_installer.read.blame import library_for
+from apex_installer.read.demangle import demangle
+from apex_installer.read.elf import Reference
+from apex_installer.read.process import Library, Opened, Process
+
+
+@dataclass(frozen=True)
+class MissingSymbol:
+    """One thing that the loader would miss."""
+
+    module: str
+    """File name of the module, or of the library that it brings along."""
+    kind: str
+    """`symbol`, `version` or `library`."""
+    name: str
+    """The mangled symbol, the version (`GLIBCXX_3.4.32`) or the soname."""
+    version: Optional[str]
+    """Of a symbol."""
+    library: Optional[str]
+    """The soname that should have had it, where that can be told."""
+    torch: str
+    """The torch that was looked at: `2.11.0+cu130`."""
+    instead: Optional[str] = None
+    """A library of the same name but another version that is there."""
+
+    @property
+    def line(self) -> str:
+        """For people: what is missing, demangled, and who should have had it."""
+        if self.kind == "library":
+            other = f"; here is {self.instead}" if self.instead else ""
+            return f"{self.module} needs {self.name}, which is not found{other}"
+        if self.kind == "version":
+            return f"{self.module} needs {self.name}, which {self.library} here does not define"
+        version = f", version {self.version}" if self.version else ""
+        owner = f"{self.library} does not define it" if self.library else "no library defines it"
+        if self.library and self.library.startswith(("libtorch", "libc10")):
+            owner = f"{self.library} of torch {self.torch} does not define it"
+        return f"{self.module}: undefined symbol {demangle(self.name)}{version}: {owner}"
+
+
+def check_symbols(
+    modules: Sequence[str],
+    *,
+    interpreter: Interpreter,
+    torch: Torch,
+    environ: Optional[Mapping[str, str]] = None,
+) -> Tuple[MissingSymbol, ...]:
+    """Everything that `dlopen(module, RTLD_NOW)` would miss, module by module; empty if nothing.
+
+    CheckError for a module that is no ELF file of this machine. `environ` is the app's, for
+    LD_LIBRARY_PATH and LD_PRELOAD; without it ours.
+    """
+    machine = interpreter.platform.partition("_")[2]
+    missing: List[MissingSymbol] = []
+    with Process(
+        machine=machine,
+        environ=os.environ if environ is None else environ,
+        executable=interpreter.executable,
+    ) as process:
+        process.import_torch(
+            torch.directory, extension_suffix=interpreter.extension_suffix, path=interpreter.path
+        )
+        lookup = Lookup(process.global_scope)
+        for module in modules:
+            opened = process.open(module)
+            missing += _missing_libraries(opened, torch)
+            missing += _missing_versions(opened, torch)
+            missing += _missing_symbols(opened, lookup, torch)
+    return tuple(dict.fromkeys(missing))
+
+
+class Lookup:
+    """Finds who defines a reference, and remembers it: modules ask for the same few hundred."""
+
+    def __init__(self, global_scope: Sequence[Library]) -> None:
+        """Every lookup begins in the global scope, and goes on in the scope of what was opened."""
+        self._global_scope = tuple(global_scope)
+        self._definer: Dict[Reference, Library] = {}
+
+    def find(self, reference: Reference, scope: Sequence[Library]) -> Optional[Library]:
+        """A library that defines it, or None."""
+        known = self._definer.get(reference)
+        if known is not None and (known in scope or known in self._global_scope):
+            return known
+        for library in (*self._global_scope, *scope):
+            if library.elf.defines(reference.name, reference.version, reference.version_hash):
+                self._definer[reference] = library
+                return library
+        return None
+
+
+def _missing_libraries(opened: Opened, torch: Torch) -> Iterator[MissingSymbol]:
+    for asks, soname in opened.lost:
+        stem = soname.partition(".so")[0] + ".so"
+        here = sorted(name for name in opened.named if name.startswith(stem) and "/" not in name)
+        yield MissingSymbol(
+            module=os.path.basename(asks.elf.path),
+            kind="library",
+            name=soname,
+            version=None,
+            library=soname,
+            torch=torch.version,
+            instead=here[0] if here else None,
+        )
+
+
+def _missing_versions(opened: Opened, torch: Torch) -> Iterator[MissingSymbol]:
+    lost = {soname for _, soname in opened.lost}
+    for library in opened.new:
+        for need in library.elf.version_needs:
+            provider = opened.named.get(need.library)
+            # One that is not loaded at all ends the process in an assertion of the loader's.
+            if provider is None and need.library in lost:
+                continue
+            if provider is None or not provider.elf.satisfies(need):
+                yield MissingSymbol(
+                    module=os.path.basename(library.elf.path),
+                    kind="version",
+                    name=need.version,
+                    version=None,
+                    library=need.library,
+                    torch=torch.version,
+                )
+
+
+def _missing_symbols(opened: Opened, lookup: Lookup, torch: Torch) -> Iterator[MissingSymbol]:
+    for library in opened.new:
+        for reference in library.elf.references():
+            if reference.weak or lookup.find(reference, opened.scope):
+                continue
+            yield MissingSymbol(
+                module=os.path.basename(library.elf.path),
+                kind="symbol",
+                name=reference.name,
+                version=reference.version,
+                library=reference.library or library_for(reference.name),
+                torch=torch.version,
+            )
