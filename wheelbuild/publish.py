@@ -95,9 +95,10 @@ def reindex(*, store: Store) -> tuple[str, ...]:
 
 
 def yank(file: str, *, reason: str | None, store: Store) -> Published:
-    """Yank a wheel (PEP 592) with a reason, or with None take that back; pip, uv and we heed it.
+    """Yank a wheel (PEP 592) with a reason, or with None take that back.
 
-    UsageError with near names where the index holds no such file.
+    pip and apex-install pass over it; uv meets an exact pin with it and warns, so that only a
+    newer build takes a bad one from everybody. UsageError with near names where the index holds no such file.
     """
     with store.locked():
         held = {entry.file: entry for entry in store.entries()}
