@@ -17,6 +17,7 @@ from apex_installer.errors import (
 from apex_installer.model.entry import Entry
 from apex_installer.model.environment import Environment
 from apex_installer.model.report import Attempt, Refusal, Report
+from apex_installer.pick import Choice
 
 
 @dataclass
@@ -53,6 +54,10 @@ class Account:
         if line:
             self.findings.append(line)
             self.say(line)
+
+    def note_choice(self, choice: Choice) -> None:
+        """Keep what was chosen, and why not the others."""
+        self.chosen, self.refusals, self.nearest = choice.best, choice.refusals, choice.nearest
 
     def fail(self, outcome: str, error: InstallError) -> None:
         """Keep an attempt that did not come to be."""

@@ -21,7 +21,7 @@ from apex_installer.outcomes import cell_of, index_url_of
 from apex_installer.pick import Wishes, entry_architectures, pick
 from apex_installer.present import Verdict
 from apex_installer.put.installed import Installed, read_installed
-from apex_installer.put.record import record_faults
+from apex_installer.put.intact import record_faults
 from apex_installer.put.remove import remove as remove_installed
 from apex_installer.put.swap import heal
 from apex_installer.read.environment import read_environment
@@ -152,11 +152,7 @@ def _index_lines(
         index_url, cell, fetcher=fetcher, installer=apex_installer.__version__
     )
     choice = pick(document.entries, environment, Wishes(modules=modules))
-    account.chosen, account.refusals, account.nearest = (
-        choice.best,
-        choice.refusals,
-        choice.nearest,
-    )
+    account.note_choice(choice)
     refused = [f"refused: {refusal.file}: {refusal.reason}" for refusal in choice.refusals]
     if choice.best is None:
         return [*refused, f"would choose: nothing for {cell.label}"]

@@ -20,6 +20,7 @@ from apex_installer.errors import (
     ToolkitError,
     TrustError,
 )
+from apex_installer.get.cache import Cache, find_cache
 from apex_installer.model.entry import Entry
 from apex_installer.model.environment import Environment
 from apex_installer.model.recipe import Recipe
@@ -73,17 +74,20 @@ def install(request: Request, *, environ: Mapping[str, str], account: Account) -
     account.find(decision.why)
     if decision.verdict is Verdict.STANDS and old is not None:
         return close_already(old, account, environment, recipe)
-    situation = Situation(
-        request=request,
-        recipe=recipe,
-        environment=environment,
-        modules=modules,
-        old=old,
-        put_aside=decision.verdict is Verdict.PUT_ASIDE,
-        deadline=deadline,
-        account=account,
-    )
-    return try_outcomes(situation)
+    with Cache(find_cache(flag=request.cache_dir, environ=environ)) as cache:
+        return try_outcomes(
+            Situation(
+                request=request,
+                recipe=recipe,
+                environment=environment,
+                modules=modules,
+                old=old,
+                put_aside=decision.verdict is Verdict.PUT_ASIDE,
+                deadline=deadline,
+                cache=cache,
+                account=account,
+            )
+        )
 
 
 def decide_present(

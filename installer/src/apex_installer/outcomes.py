@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import Callable, Optional, Tuple
 
@@ -10,8 +9,14 @@ import apex_installer
 from apex_installer.account import Account
 from apex_installer.check import require_symbols
 from apex_installer.deadline import Deadline
-from apex_installer.errors import CheckError, DownloadError, NoWheelError, TrustError
-from apex_installer.get.cache import Cache, find_cache
+from apex_installer.errors import (
+    CheckError,
+    DeadlineError,
+    DownloadError,
+    NoWheelError,
+    TrustError,
+)
+from apex_installer.get.cache import Cache
 from apex_installer.get.documents import fetch_document
 from apex_installer.get.http import Fetcher
 from apex_installer.model.cell import Cell
@@ -37,6 +42,7 @@ class Situation:
     put_aside: bool
     """Whether `old` is foreign and must be brought back by `remove`."""
     deadline: Deadline
+    cache: Cache
     account: Account
 
 
@@ -76,30 +82,34 @@ def install_from_index(situation: Situation) -> Entry:
     cell, index_url = cell_of(situation.environment), index_url_of(request)
     if request.offline and not index_url.startswith("file:"):
         raise DownloadError(f"--offline, and the index {index_url} is not a file:// URL")
-    fetcher = Fetcher(allow_http=request.allow_http, deadline=situation.deadline)
-    with account.step("index"):
-        document = fetch_document(
-            index_url, cell, fetcher=fetcher, installer=apex_installer.__version__
-        )
+    with Fetcher(allow_http=request.allow_http, deadline=situation.deadline) as fetcher:
+        with account.step("index"):
+            document = fetch_document(
+                index_url, cell, fetcher=fetcher, installer=apex_installer.__version__
+            )
+        return _first_that_holds(document.entries, fetcher, situation)
+
+
+def _first_that_holds(entries: Tuple[Entry, ...], fetcher: Fetcher, situation: Situation) -> Entry:
+    """Pick, fetch and put, until an entry is in place or none fits any more."""
+    account, environment = situation.account, situation.environment
     wishes = Wishes(modules=situation.modules)
     failure: Optional[Exception] = None
     while True:
-        choice = pick(document.entries, situation.environment, wishes)
-        account.refusals, account.nearest, account.chosen = (
-            choice.refusals,
-            choice.nearest,
-            choice.best,
-        )
+        choice = pick(entries, environment, wishes)
+        account.note_choice(choice)
         if choice.best is None:
-            raise NoWheelError(_miss(situation.environment, choice)) from failure
-        if request.dry_run:
+            raise NoWheelError(_miss(environment, choice)) from failure
+        if situation.request.dry_run:
             return choice.best
         try:
-            return _fetch_and_put(choice.best, index_url, cell, fetcher, situation)
+            _put(choice.best, _fetch(choice.best, fetcher, situation), situation)
         except (TrustError, CheckError) as error:
             account.fail("wheel", error)
             failure = error
             wishes = replace(wishes, struck_out=(*wishes.struck_out, choice.best.sha256))
+        else:
+            return choice.best
 
 
 def _miss(environment: Environment, choice: Choice) -> str:
@@ -113,21 +123,28 @@ def _miss(environment: Environment, choice: Choice) -> str:
     return f"{wanted}; nearest: {choice.nearest.file} {choice.nearest.reason}"
 
 
-def _fetch_and_put(
-    entry: Entry, index_url: str, cell: Cell, fetcher: Fetcher, situation: Situation
-) -> Entry:
-    account, environment = situation.account, situation.environment
-    cache = Cache(find_cache(flag=situation.request.cache_dir, environ=os.environ))
-    account.find(cache.finding)
+def _fetch(entry: Entry, fetcher: Fetcher, situation: Situation) -> str:
+    """Path of the verified bytes, from the cache or the index."""
+    account, cache = situation.account, situation.cache
     with account.step("fetch"):
         path = cache.wheel(entry.sha256)
         if path is None:
-            part = cache.part_for(entry.sha256)
-            url = fetcher.join(f"{index_url.rstrip('/')}/{cell.index_path}/", entry.url)
-            account.bytes["downloaded"] += fetcher.download(
-                url, part, sha256=entry.sha256, size=entry.size
-            )
+            part = cache.part_for(entry.sha256, size=entry.size)
+            try:
+                account.bytes["downloaded"] += fetcher.download(
+                    entry.url, part, sha256=entry.sha256, size=entry.size
+                )
+            except (DownloadError, DeadlineError):
+                cache.keep_part(part)
+                raise
             path = cache.publish(part, sha256=entry.sha256, file=entry.file)
+    account.find(cache.finding)
+    return path
+
+
+def _put(entry: Entry, path: str, situation: Situation) -> None:
+    """Verify, symbol check and swap; the deadline is asked before, never in the middle."""
+    account, environment = situation.account, situation.environment
     situation.deadline.check("installing the wheel")
     with account.step("put"):
         installed = install_wheel(
@@ -140,7 +157,8 @@ def _fetch_and_put(
             check=lambda staged: require_symbols(staged, environment),
         )
     account.bytes["installed"] += installed.size
-    return entry
+    for note in installed.notes:
+        account.find(note)
 
 
 OUTCOMES: Tuple[Outcome, ...] = (Outcome("wheel", install_from_index),)
