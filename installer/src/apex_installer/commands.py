@@ -147,10 +147,10 @@ def _index_lines(
     request: Request, environment: Environment, modules: Tuple[str, ...], account: Account
 ) -> List[str]:
     cell, index_url = cell_of(environment), index_url_of(request)
-    fetcher = Fetcher(allow_http=request.allow_http, deadline=Deadline(request.deadline))
-    document = fetch_document(
-        index_url, cell, fetcher=fetcher, installer=apex_installer.__version__
-    )
+    with Fetcher(allow_http=request.allow_http, deadline=Deadline(request.deadline)) as fetcher:
+        document = fetch_document(
+            index_url, cell, fetcher=fetcher, installer=apex_installer.__version__
+        )
     choice = pick(document.entries, environment, Wishes(modules=modules))
     account.note_choice(choice)
     refused = [f"refused: {refusal.file}: {refusal.reason}" for refusal in choice.refusals]
