@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import time
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from apex_installer.errors import CompileError, DeadlineError
@@ -66,12 +66,13 @@ def run_capture(
     argv: Sequence[str],
     environ: Mapping[str, str],
     build: str,
+    log: str,
     ends_at: Optional[float] = None,
 ) -> Capture:
     """Run setup.py of `source` by `interpreter`; about 2 s, most of it `import torch`.
 
-    `build` is an empty folder; `ends_at` is a time of `time.monotonic`. CompileError holds the
-    exception that setup.py ended with, and the file that has all its words.
+    `build` is an empty folder; what setup.py says is added to the file `log`; `ends_at` is a time
+    of `time.monotonic`. CompileError holds the exception that setup.py ended with.
     """
     out, words = os.path.join(build, "capture.json"), os.path.join(build, "capture.log")
     spec = {"source": source, "argv": list(argv), "build": build, "out": out}
@@ -81,10 +82,14 @@ def run_capture(
     if not os.path.exists(os.path.join(source, "setup.py")):
         raise CompileError(f"{source}: no setup.py there; give the folder of a checkout")
     child = Child([interpreter, script, spec_file], environ=environ, folder=build, words=words)
-    status = _wait(child, ends_at=ends_at)
+    try:
+        status = _wait(child, ends_at=ends_at)
+    finally:
+        said = _read(words)
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(f"+ {interpreter} setup.py {' '.join(argv)} (captured)\n{said}")
     if status != 0 or not os.path.exists(out):
-        with open(words, encoding="utf-8", errors="replace") as file:
-            raise CompileError(f"{source}/setup.py: {last_exception(file.read())}; see {words}")
+        raise CompileError(f"{source}/setup.py: {last_exception(said)}")
     with open(out, encoding="utf-8") as file:
         return parse_capture(file.read(), build=build)
 
@@ -116,9 +121,17 @@ def _wait(child: Child, *, ends_at: Optional[float]) -> int:
 
 def _read_script() -> str:
     # Also out of a zipapp, where it has no path that an interpreter could be given.
-    return (resources.files("apex_installer.make") / SCRIPT).read_text(encoding="utf-8")
+    data = pkgutil.get_data("apex_installer.make", SCRIPT)
+    if data is None:
+        raise CompileError(f"{SCRIPT} is not packed with this program")
+    return data.decode()
 
 
 def _write(path: str, text: str) -> None:
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()

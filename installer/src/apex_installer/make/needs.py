@@ -19,10 +19,29 @@ _OLDEST_GCC = 9
 """C++17 as torch's headers use it."""
 
 _ASK_PYTHON = """
-import json, os, sys, sysconfig
-print(json.dumps([os.path.join(sysconfig.get_path("include"), "Python.h"),
-                  "%d.%d" % sys.version_info[:2]]))
+import importlib.util, json, os, sys, sysconfig
+torch = importlib.util.find_spec("torch")
+print(json.dumps({
+    "header": os.path.join(sysconfig.get_path("include"), "Python.h"),
+    "version": "%d.%d" % sys.version_info[:2],
+    "torch_directory": torch.submodule_search_locations[0] if torch else "",
+    "setuptools": bool(importlib.util.find_spec("setuptools")),
+}))
 """
+"""Nothing of it imports torch."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The interpreter that is built for, as far as a compile depends on it."""
+
+    header: str
+    """Where its Python.h should be."""
+    version: str
+    """`3.11`."""
+    torch_directory: str
+    setuptools: bool
+    """Whether it has one: setup.py imports it."""
 
 
 @dataclass(frozen=True)
@@ -83,44 +102,37 @@ def _read_compiler(name: str, path: str) -> Optional[Tuple[str, bool]]:
     program = shutil.which(name, path=path)
     if program is None:
         return None
-    said = _ask([program, "--version"])
+    said = _ask([program, "--version"], {"PATH": path, "LC_ALL": "C"})
     return parse_gcc_version(said) if said else None
 
 
-def _ask(argv: Sequence[str]) -> str:
+def _ask(argv: Sequence[str], environ: Mapping[str, str]) -> str:
     try:
         return subprocess.run(
-            list(argv), capture_output=True, text=True, timeout=20, check=False
+            list(argv), env=dict(environ), capture_output=True, text=True, timeout=60, check=False
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
 
 
-def check_python_header(interpreter: str) -> None:
-    """ToolkitError where the interpreter's Python.h is not there."""
-    said = _ask([interpreter, "-I", "-c", _ASK_PYTHON])
+def read_target(interpreter: str, environ: Mapping[str, str]) -> Target:
+    """Ask the interpreter; ToolkitError where it does not run. About 30 ms."""
+    said = _ask([interpreter, "-c", _ASK_PYTHON], environ)
     if not said:
         raise ToolkitError(f"{interpreter}: does not run; give another --python")
-    header, version = json.loads(said)
-    if not os.path.exists(header):
-        raise ToolkitError(f"no {header}: apt-get install python{version}-dev")
+    return Target(**json.loads(said))
 
 
-def check_needs(
-    *, interpreter: str, limit: Optional[int], environ: Mapping[str, str]
-) -> Tuple[Optional[HostCompiler], Tuple[str, ...]]:
-    """The compiler, and every fault in words; the caller adds its own and raises once."""
+def target_faults(target: Target, interpreter: str) -> Tuple[str, ...]:
+    """What the interpreter lacks, each with its remedy."""
     faults: List[str] = []
-    compiler: Optional[HostCompiler] = None
-    try:
-        compiler = find_host_compiler(limit=limit, environ=environ)
-    except ToolkitError as error:
-        faults.append(str(error))
-    try:
-        check_python_header(interpreter)
-    except ToolkitError as error:
-        faults.append(str(error))
-    return compiler, tuple(faults)
+    if not os.path.exists(target.header):
+        faults.append(f"no {target.header}: apt-get install python{target.version}-dev")
+    if not target.torch_directory:
+        faults.append(f"{interpreter}: has no torch; give the --python that has it")
+    if not target.setuptools:
+        faults.append(f"{interpreter}: has no setuptools: {interpreter} -m pip install setuptools")
+    return tuple(faults)
 
 
 def compiler_environment(compiler: HostCompiler, environ: Mapping[str, str]) -> Dict[str, str]:

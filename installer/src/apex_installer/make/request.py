@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from apex_installer.errors import UsageError
@@ -71,6 +71,10 @@ class BuildRequest:
     def arch(self) -> Optional[Architectures]:
         """The parsed form, or None where no module has device code."""
         return Architectures.parse(self.architectures) if self.architectures else None
+
+    def with_jobs(self, jobs: int) -> BuildRequest:
+        """The same with another width."""
+        return replace(self, jobs=jobs)
 
     def to_json(self) -> str:
         """The text of `job.json`; `from_json` reads it back to an equal request."""

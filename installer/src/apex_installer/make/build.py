@@ -1,0 +1,262 @@
+"""The one build path: capture -> graph -> link -> pack. Farm and pod call the same function."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+
+from apex_installer.errors import CompileError
+from apex_installer.make.account import (
+    BUILD,
+    account_of,
+    cpu_seconds,
+    describe_objects,
+    read_timings,
+    write_json,
+    write_timings,
+)
+from apex_installer.make.capture import Capture, run_capture
+from apex_installer.make.estimate import estimate
+from apex_installer.make.freshness import Keys, find_work
+from apex_installer.make.graph import LINK, SHIM, SHIM_SOURCE, Graph, build_graph
+from apex_installer.make.pack import pack_wheel
+from apex_installer.make.prepare import Tools, prepare_tools
+from apex_installer.make.process import signals_as_exceptions
+from apex_installer.make.progress import ProgressPrinter
+from apex_installer.make.request import BuildRequest
+from apex_installer.make.run import Made, Progress, Settings, run_graph
+from apex_installer.make.store import Places, Store
+from apex_installer.make.width import Width, choose_width, read_limits
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build made, and what it took."""
+
+    wheel: str
+    """Path."""
+    modules: Mapping[str, str]
+    """Import name -> path of the linked module."""
+    seconds: float
+    cpu_seconds: float
+    """User and system, of the whole tree."""
+    timeline: Tuple[Mapping[str, Any], ...]
+    """One line per compiler or linker that was started; empty where nothing had changed."""
+    account: Mapping[str, Any]
+    """What `build.json` in the work folder holds."""
+
+
+@dataclass(frozen=True)
+class _Workshop:
+    """The folders of one build."""
+
+    work: str
+    private: str
+    """Removed at the end; the compilers' TMPDIR."""
+    log: str
+    ends_at: Optional[float]
+
+    @property
+    def shim(self) -> str:
+        return os.path.join(self.work, "shim")
+
+
+def build_wheel(
+    request: BuildRequest,
+    *,
+    out: str,
+    log: str,
+    environ: Optional[Mapping[str, str]] = None,
+    on_progress: Optional[Callable[[Progress], None]] = None,
+) -> Built:
+    """Build one wheel into the folder `out`; the whole log goes to the file `log`.
+
+    ToolkitError names all that the machine lacks, CompileError the first error with file and
+    line, DeadlineError the time limit; on each of them no child process is left.
+    """
+    began, used = time.monotonic(), cpu_seconds()
+    printer = ProgressPrinter(sys.stderr)
+    shop = _open_workshop(request, log=os.path.abspath(log), began=began)
+    steps = _Clock(began)
+    try:
+        with signals_as_exceptions():
+            tools = prepare_tools(
+                request,
+                environ=os.environ if environ is None else environ,
+                work=shop.work,
+                temporary=shop.private,
+            )
+            steps.mark("prepare")
+            capture = _capture(request, tools, shop)
+            steps.mark("capture")
+            graph = _plan(request, capture, tools, shop)
+            made, account = _compile(
+                request, capture, graph, tools, shop, on_progress=on_progress or printer
+            )
+            steps.mark("compile")
+            modules = {node.module: made.paths[node.name] for node in graph.of_kind(LINK)}
+            wheel = pack_wheel(request, capture=capture, modules=modules, out=out)
+            steps.mark("pack")
+    finally:
+        printer.close()
+        shutil.rmtree(shop.private, ignore_errors=True)
+    account.update(
+        steps=steps.seconds,
+        seconds=round(time.monotonic() - began, 3),
+        cpu_seconds=round(cpu_seconds() - used, 3),
+    )
+    write_json(os.path.join(shop.work, BUILD), account)
+    return Built(
+        wheel=wheel,
+        modules=modules,
+        seconds=account["seconds"],
+        cpu_seconds=account["cpu_seconds"],
+        timeline=tuple(account["timeline"]),
+        account=account,
+    )
+
+
+class _Clock:
+    """Seconds per step, in order."""
+
+    def __init__(self, began: float) -> None:
+        self._last = began
+        self.seconds: Dict[str, float] = {}
+
+    def mark(self, step: str) -> None:
+        now = time.monotonic()
+        self.seconds[step] = round(now - self._last, 3)
+        self._last = now
+
+
+def _open_workshop(request: BuildRequest, *, log: str, began: float) -> _Workshop:
+    work = os.path.abspath(request.work)
+    limit = request.time_limit
+    shop = _Workshop(
+        work=work,
+        private=os.path.join(work, f"tmp-{os.getpid()}"),
+        log=log,
+        ends_at=None if limit is None else began + limit,
+    )
+    for folder in (shop.private, os.path.dirname(log)):
+        os.makedirs(folder, exist_ok=True)
+    # The shim's time must be older than any compiler's start, so it is not written anew.
+    shim = os.path.join(shop.shim, SHIM)
+    if _read(shim) != SHIM_SOURCE:
+        os.makedirs(os.path.dirname(shim), exist_ok=True)
+        _write(shim, SHIM_SOURCE)
+    _write(log, f"# {request.cell} {request.version}\n")
+    return shop
+
+
+def _capture(request: BuildRequest, tools: Tools, shop: _Workshop) -> Capture:
+    folder = os.path.join(shop.private, "capture")
+    os.makedirs(folder)
+    try:
+        capture = run_capture(
+            request.interpreter,
+            source=request.source,
+            argv=request.argv,
+            environ=tools.environ,
+            build=folder,
+            log=shop.log,
+            ends_at=shop.ends_at,
+        )
+    except CompileError as error:
+        raise CompileError(f"{error}; see {shop.log}") from error
+    found = str(capture.facts["torch"])
+    if found != request.torch:
+        raise CompileError(
+            f"{request.interpreter} has torch {found}, but {request.cell} is to be built against "
+            f"{request.torch}"
+        )
+    return capture
+
+
+def _plan(request: BuildRequest, capture: Capture, tools: Tools, shop: _Workshop) -> Graph:
+    return build_graph(
+        capture,
+        modules=request.modules,
+        architectures=request.arch,
+        shim=shop.shim,
+        sources={one.inputs[0]: _read(one.inputs[0]) for one in capture.compiles},
+        precompile=tools.compiler.is_gcc,
+        strip=request.strip,
+    )
+
+
+def _compile(
+    request: BuildRequest,
+    capture: Capture,
+    graph: Graph,
+    tools: Tools,
+    shop: _Workshop,
+    *,
+    on_progress: Callable[[Progress], None],
+) -> Tuple[Made, Dict[str, Any]]:
+    facts = capture.facts
+    folders = {
+        "torch": str(facts["torch_directory"]),
+        "source": request.source,
+        "shim": shop.shim,
+        **({"cuda": tools.toolkit.home} if tools.toolkit else {}),
+    }
+    places = Places(folders)
+    store = Store(os.path.join(shop.work, "objects"), places=places)
+    keys = Keys(
+        store,
+        places,
+        modules=os.path.join(shop.work, "modules"),
+        path=tools.environ["PATH"],
+        salt=f"{facts['torch']} {facts['torch_git']}",
+    )
+    width = _width(request)
+    made = run_graph(
+        graph,
+        find_work(graph, store=store, keys=keys),
+        store=store,
+        keys=keys,
+        seconds=estimate(graph, seen=read_timings(shop.work), modules=request.cpu_seconds),
+        settings=Settings(
+            environ=tools.environ,
+            temporary=shop.private,
+            log=shop.log,
+            width=width.jobs,
+            ends_at=shop.ends_at,
+            nice=request.nice,
+        ),
+        on_progress=on_progress,
+    )
+    write_timings(shop.work, made)
+    return made, account_of(
+        request,
+        capture=capture,
+        graph=graph,
+        made=made,
+        tools=tools,
+        width=width,
+        objects=describe_objects(graph, store=store, keys=keys),
+    )
+
+
+def _width(request: BuildRequest) -> Width:
+    if request.jobs:
+        return Width(request.jobs, f"--jobs {request.jobs}")
+    return choose_width(read_limits())
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
