@@ -95,7 +95,7 @@ def _check(folder: Path, wheel: Path) -> None:
             f"link it statically, or name it with its reason in repair.toml"
         )
     if not find_modules(folder):
-        raise RepairError(f"{wheel.name}: has no extension module at its top")
+        raise RepairError(f"{wheel.name}: has no extension module")
     licences = [path for path in find_dist_info(folder).rglob("*") if _is_licence(path)]
     if not licences:
         raise RepairError(f"{wheel.name}: the source's licence is not in its .dist-info")

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apex_installer.read.modules import read_module, symbols_digest, version_floors
-
 from apex_installer.model.entry import Entry
+from apex_installer.read.modules import read_module, symbols_digest, version_floors
 from wheelbuild.errors import StampError
 from wheelbuild.record import FILE, BuildRecord
 from wheelbuild.wheelfile import (
@@ -137,7 +136,8 @@ def read_record_of(folder: Path, *, request: BuildRequest) -> BuildRecord:
             argv=request.argv,
             environment=dict(request.environment),
             modules=tuple(
-                read_module(str(path), name=name, file=path.name) for name, path in paths.items()
+                read_module(str(path), name=name, file=path.relative_to(folder).as_posix())
+                for name, path in paths.items()
             ),
             floors=version_floors(_texts(paths)),
             symbols_digest=symbols_digest(_texts(paths)),

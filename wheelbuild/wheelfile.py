@@ -96,8 +96,12 @@ def find_dist_info(folder: Path) -> Path:
 
 
 def find_modules(folder: Path) -> dict[str, Path]:
-    """Import name -> file of every extension module at the top of an unpacked wheel or target."""
-    return {path.name.partition(".")[0]: path for path in sorted(folder.glob("*.so"))}
+    """Import name (`amp_C`, `package.amp_C`) -> file of every extension module in a folder."""
+    found = {}
+    for path in sorted(folder.rglob("*.so")):
+        relative = path.relative_to(folder)
+        found[".".join((*relative.parent.parts, path.name.partition(".")[0]))] = path
+    return found
 
 
 def read_member(wheel: Path, name: str) -> bytes:

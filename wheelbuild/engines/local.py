@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apex_installer.make.backend import ERROR
 from wheelbuild.command import run_command
 from wheelbuild.errors import BuildError, CommandError
 
@@ -23,6 +24,7 @@ def build_job_folder(folder: Path, *, request: BuildRequest, out: Path) -> Path:
     fresh = out / "new"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
+    (folder / ERROR).unlink(missing_ok=True)
     limit = None if request.time_limit is None else request.time_limit + _GRACE
     ran = run_command(
         _front_end(folder, fresh, request.interpreter),
@@ -33,12 +35,18 @@ def build_job_folder(folder: Path, *, request: BuildRequest, out: Path) -> Path:
     )
     found = sorted(fresh.glob("*.whl"))
     if ran.code or len(found) != 1:
-        raise BuildError(f"{request.cell}: {ran.last_line}")
+        raise BuildError(f"{request.cell}: {_why(folder) or ran.last_line}")
     for stale in out.glob("*.whl"):
         stale.unlink()
     wheel = found[0].replace(out / found[0].name)
     fresh.rmdir()
     return wheel
+
+
+def _why(folder: Path) -> str:
+    """The backend's one line; it was on stderr too, where it may have scrolled away."""
+    path = folder / ERROR
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def _front_end(folder: Path, out: Path, interpreter: str) -> list[str]:

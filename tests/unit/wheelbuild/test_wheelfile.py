@@ -130,10 +130,10 @@ def test_a_member_of_the_dist_info_is_read(tmp_path: Path) -> None:
         read_member(wheel, "entry_points.txt")
 
 
-def test_modules_are_those_at_the_top(tmp_path: Path) -> None:
+def test_modules_are_named_as_they_are_imported(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "1")
-    (folder / "apex/inner.so").write_bytes(b"")
-    assert list(find_modules(folder)) == ["zz_cuda"]
+    (folder / "apex/inner.abi3.so").write_bytes(b"")
+    assert list(find_modules(folder)) == ["apex.inner", "zz_cuda"]
 
 
 def test_two_dist_infos_are_refused(tmp_path: Path) -> None:
