@@ -139,5 +139,5 @@ def test_modules_are_named_as_they_are_imported(tmp_path: Path) -> None:
 def test_two_dist_infos_are_refused(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "1")
     (folder / "other-1.dist-info").mkdir()
-    with pytest.raises(WheelError, match="2 .dist-info folders"):
+    with pytest.raises(WheelError, match=r"2 \.dist-info folders"):
         find_dist_info(folder)
