@@ -57,7 +57,7 @@ def publish(
             store.put_entry(kept := _with_evidence(standing, entry.tests))
         else:
             kept = standing
-        pages = store.write_pages(render(store.entries()))
+        pages = store.write_pages(render(_with(kept, held)))
     state: Literal["published", "already"] = "already" if standing else "published"
     logger.info("%s: %s", kept.file, state)
     return Published(state=state, entry=kept, pages=pages)
@@ -98,7 +98,7 @@ def yank(file: str, *, reason: str | None, store: Store) -> Published:
     """Yank a wheel (PEP 592) with a reason, or with None take that back.
 
     pip and apex-install pass over it; uv meets an exact pin with it and warns, so that only a
-    newer build takes a bad one from everybody. UsageError with near names where the index holds no such file.
+    newer build takes a bad one from everybody. UsageError, with near names: no such file here.
     """
     with store.locked():
         held = {entry.file: entry for entry in store.entries()}
@@ -111,6 +111,11 @@ def yank(file: str, *, reason: str | None, store: Store) -> Published:
             state = "published"
             store.put_entry(entry)
         return Published(state=state, entry=entry, pages=store.write_pages(render(store.entries())))
+
+
+def _with(entry: Entry, held: Iterable[Entry]) -> tuple[Entry, ...]:
+    """What the store holds once `entry` is put; to read it all again would take as long again."""
+    return (*(other for other in held if other.sha256 != entry.sha256), entry)
 
 
 def _with_evidence(standing: Entry, tests: Mapping[str, Any]) -> Entry:

@@ -11,6 +11,7 @@ import hashlib
 import http.server
 import logging
 import re
+import sys
 import threading
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -160,6 +161,14 @@ class IndexServer(http.server.ThreadingHTTPServer):
     def url(self) -> str:
         """`http://127.0.0.1:8000/`."""
         return f"http://{LOOPBACK}:{self.server_address[1]}/"
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+        """A client that hangs up is no news; anything else is, with its traceback."""
+        error = sys.exception()
+        if isinstance(error, (ConnectionError, TimeoutError)):
+            logger.debug("%s hung up", client_address)
+        else:
+            logger.error("a request of %s failed", client_address, exc_info=error)
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)

@@ -7,9 +7,13 @@ that they run as they are printed, with nothing but the index's address put in.
 
 from __future__ import annotations
 
+import functools
+import http.server
 import re
 import shlex
 import sys
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -297,6 +301,40 @@ def test_an_unchanged_page_is_not_sent_again(world: World, install: Callable[...
         assert install(world, world.target(), "--dry-run").code == 0
     statuses = [r.status for r in world.farm.requests if r.path == f"/{PATH}apex/"]
     assert statuses == [200, 304]
+
+
+@pytest.mark.parametrize("client", ["pip", "uv"])
+def test_from_any_static_server_below_any_prefix(world: World, client: str) -> None:
+    """As on GitHub Pages: HTML by whatever name, a repository's name in front."""
+    world.publish()
+    target = world.target()
+    with static_server(world.farm.directory.parent) as url:
+        words = ("install", PIN, "--extra-index-url", f"{url}{world.farm.directory.name}/{PATH}")
+        if client == "pip":
+            ran = world.clients.pip(*words, target=target)
+        else:
+            ran = world.clients.uv("pip", *words, "--python", target.python)
+    assert ran.code == 0, ran
+    check_ours(target)
+
+
+@contextmanager
+def static_server(directory: Path) -> Iterator[str]:
+    """The standard library's, which knows nothing of an index."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    handler = functools.partial(Handler, directory=str(directory))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize("client", ["pip", "uv"])

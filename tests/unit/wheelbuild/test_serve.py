@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import socket
+import threading
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -225,6 +227,24 @@ def test_all_else_is_404(served: Served, path: str) -> None:
 def test_nothing_can_be_written(served: Served) -> None:
     assert served.ask("/", "POST").status == 501
     assert served.ask("/index.html", "PUT").status == 501
+
+
+def test_a_client_that_hangs_up_leaves_the_server_standing(
+    served: Served, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    big = served.directory / "files/ab/big.whl"
+    big.parent.mkdir()
+    with big.open("wb") as file:
+        file.truncate(1 << 28)
+    with socket.create_connection(served.server.server_address[:2]) as connection:
+        connection.sendall(b"GET /files/ab/big.whl HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.recv(1000)
+    for thread in threading.enumerate():
+        if "process_request_thread" in thread.name:
+            thread.join(20)
+    assert served.ask("/").status == 200
+    assert "failed" not in caplog.text
+    assert capsys.readouterr().err == ""
 
 
 def test_it_listens_on_loopback_alone(served: Served) -> None:
