@@ -110,7 +110,8 @@ def yank(file: str, *, reason: str | None, store: Store) -> Published:
         if entry != held[file]:
             state = "published"
             store.put_entry(entry)
-        return Published(state=state, entry=entry, pages=store.write_pages(render(store.entries())))
+        pages = store.write_pages(render(_with(entry, held.values())))
+        return Published(state=state, entry=entry, pages=pages)
 
 
 def _with(entry: Entry, held: Iterable[Entry]) -> tuple[Entry, ...]:
