@@ -76,14 +76,29 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._wait(0)
-        give_up = time.monotonic() + 2.0
-        # Grandchildren go to init, which may take a moment to bury them.
-        while time.monotonic() < give_up:
-            try:
+        give_up = time.monotonic() + 5.0
+        while _is_group_alive(self._process.pid) and time.monotonic() < give_up:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                return
             time.sleep(0.01)
+
+
+def _is_group_alive(group: int) -> bool:
+    """Whether any process of the group runs; one that only waits to be buried does not.
+
+    Grandchildren go to init, and a container's init may never bury them (proc(5), `stat`).
+    """
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+                state, _, pgrp = file.read().rpartition(") ")[2].split()[:3]
+        except (OSError, ValueError):
+            continue
+        if int(pgrp) == group and state != "Z":
+            return True
+    return False
 
 
 @contextlib.contextmanager

@@ -108,6 +108,8 @@ def run_graph(
         while run.step():
             on_progress(run.progress())
             run.check_time()
+        if work.stale:
+            on_progress(run.progress())
     finally:
         run.end_all()
     return Made(run.paths, run.ran)
