@@ -164,13 +164,15 @@ class Track:
         self.torch = torch
         self.served_files = served_files
         self.template = folder / "template"
+        self.pip = folder / "pip"
         make = [sys.executable, "-m", "venv", "--without-pip", str(self.template)]
         subprocess.run(make, check=True)
         site_packages = next((self.template / "lib").glob("python3.*")) / "site-packages"
         newest: list[str | Path] = [sys.executable, "-m", "pip", "install", "-q", "--retries=0"]
-        newest += ["--disable-pip-version-check", "--target", site_packages, "pip"]
+        newest += ["--disable-pip-version-check", "--target", self.pip, "pip"]
         subprocess.run(newest, check=False)  # without a network, torch's neighbour runs
-        (site_packages / "torch.pth").write_text(f"{torch}\n")
+        # One copy of pip for all runs, so that a fresh environment is a few files.
+        (site_packages / "shared.pth").write_text(f"{self.pip}\n{torch}\n")
 
     def fresh(self) -> Place:
         """A copy of the template and empty caches; made outside the time that counts."""
@@ -204,11 +206,11 @@ class Track:
         return run_measured(contestant.command(place), environ=place.environ(), log=place.log)
 
     def evict(self, place: Place) -> None:
-        """What a run reads: the interpreter, the environment, the served files, torch."""
+        """What a run reads: interpreter, environment, pip, the served files, torch's libraries."""
         base = Path(sys.base_prefix)
         interpreter = [base / "bin", base / "lib" / f"python3.{sys.version_info.minor}"]
-        evict([place.venv, *interpreter, *self.served_files, self.torch / "torch"])
-        evict([self.torch / "nvidia"] if (self.torch / "nvidia").is_dir() else [])
+        libraries = [self.torch / "torch" / "lib", *self.torch.glob("nvidia/*/lib")]
+        evict([place.venv, self.pip, *interpreter, *self.served_files, *libraries])
 
 
 def check_installed(place: Place) -> None:
