@@ -10,6 +10,7 @@ import json
 import logging
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from wheelbuild.record import BuildRecord
 
 logger = logging.getLogger(__name__)
+
+_AT_ONCE = 4
+"""Module tests at a time: most of each is `import torch`, and a GPU takes several."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,18 +107,30 @@ def _check_symbols(wheel: Path, environment: BuildEnvironment, *, scratch: Path)
 def run_modules(
     trial: Trial, record: BuildRecord, *, data: FarmData, on_gpu: bool
 ) -> dict[str, dict[str, Any]]:
-    """Run the recipe's test of each module; TestError for the first that failed or was skipped."""
-    results = {}
-    for module in record.modules:
-        script = data.recipe.directory / data.recipe.modules[module.name].test
+    """Run the recipe's test of each module; TestError names every one that failed or was skipped."""
+
+    def run_one(name: str) -> dict[str, Any]:
+        script = data.recipe.directory / data.recipe.modules[name].test
         result = trial.run_script(script, on_gpu=on_gpu)
-        if result.get("failed"):
-            raise TestError(f"{module.name}: {result['failed']} failed: {result['first_error']}")
-        if on_gpu and "skipped" in result:
-            raise TestError(f"{module.name}: --on-gpu, but its test says: {result['skipped']}")
-        logger.info("%s: %s", module.name, json.dumps(result))
-        results[module.name] = result
+        logger.info("%s: %s", name, json.dumps(result))
+        return result
+
+    names = [module.name for module in record.modules]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        results = dict(zip(names, pool.map(run_one, names), strict=True))
+    faults = [
+        fault for name in names for fault in _module_faults(name, results[name], on_gpu=on_gpu)
+    ]
+    if faults:
+        raise TestError("\n".join(faults))
     return results
+
+
+def _module_faults(name: str, result: Mapping[str, Any], *, on_gpu: bool) -> Iterator[str]:
+    if result.get("failed"):
+        yield f"{name}: {result['failed']} failed: {result['first_error']}"
+    if on_gpu and "skipped" in result:
+        yield f"{name}: --on-gpu, but its test says: {result['skipped']}"
 
 
 def summarize(
