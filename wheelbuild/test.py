@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apex_installer.read.symbols import check_symbols
-
 from apex_installer.model.arch import Architectures
+from apex_installer.read.symbols import check_symbols
 from wheelbuild.engines.environment import BuildEnvironment, read_environment
 from wheelbuild.errors import TestError
 from wheelbuild.stamp import entry_of, read_build_record, write_evidence
@@ -107,7 +106,7 @@ def _check_symbols(wheel: Path, environment: BuildEnvironment, *, scratch: Path)
 def run_modules(
     trial: Trial, record: BuildRecord, *, data: FarmData, on_gpu: bool
 ) -> dict[str, dict[str, Any]]:
-    """Run the recipe's test of each module; TestError names every one that failed or was skipped."""
+    """Run the recipe's test of each module; TestError names all that failed or were skipped."""
 
     def run_one(name: str) -> dict[str, Any]:
         script = data.recipe.directory / data.recipe.modules[name].test
