@@ -56,6 +56,8 @@ def look(target: str, package: str) -> dict:
 def compare(target: Path, package: str, distribution: importlib.metadata.Distribution) -> list[str]:
     faults, known = [], set()
     for file in distribution.files or []:
+        if file.suffix == ".pyc" or ".." in file.parts:
+            continue  # bytecode and scripts may go and come
         known.add(str(file))
         path = target / file
         if not path.is_file():

@@ -3,11 +3,15 @@
 
     python put_driver.py install JOB.json | heal TARGET | remove TARGET
 
+With PUT_DRIVER_LOWER=1 every folder that is in the target at the start behaves like one of an
+image's lower layer under overlayfs: renaming it fails with EXDEV.
+
 JOB.json: {"wheel": path, "entry": entry as JSON, "target": path, "put_aside": bool}
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -27,19 +31,37 @@ from support.wheels import tiny_environment, tiny_recipe
 def install(job: dict) -> str:
     target, recipe = job["target"], tiny_recipe()
     healed = heal(target)
+    old = read_installed(target, recipe, (target,))
     installed = install_wheel(
         job["wheel"],
         entry=Entry.from_json(job["entry"], where="job"),
         environment=tiny_environment(target),
         recipe=recipe,
-        old=read_installed(target, recipe, (target,)),
-        put_aside=job.get("put_aside", False),
+        old=old,
+        put_aside=job.get("put_aside", False) and old is not None and old.owner != "ours",
     )
     return "; ".join(filter(None, [healed, installed.version, *installed.notes]))
 
 
+def pretend_lower_layer(target: str) -> None:
+    """Renames of the folders that are there now fail as overlayfs has them fail."""
+    folders = [path for path in Path(target).rglob("*") if path.is_dir()]
+    lower = {(str(path), path.lstat().st_ino) for path in folders}  # numbers are given out again
+    rename = os.rename
+
+    def renamed(source: str, destination: str) -> None:
+        if (source, Path(source).lstat().st_ino) in lower:
+            raise OSError(errno.EXDEV, "Invalid cross-device link", source)
+        rename(source, destination)
+
+    os.rename = renamed
+
+
 def main() -> int:
     command, argument = sys.argv[1:]
+    target = json.loads(Path(argument).read_text())["target"] if command == "install" else argument
+    if os.environ.get("PUT_DRIVER_LOWER"):
+        pretend_lower_layer(target)
     # What strace counts begins here: one harmless call with a name that only we use.
     os.access("/put-driver-starts-here", os.F_OK)
     try:
@@ -48,7 +70,6 @@ def main() -> int:
         elif command == "heal":
             print(heal(argument))
         else:
-            print(heal(argument))
             print(remove(argument, recipe=tiny_recipe()))
     except InstallError as error:
         print(f"{error.cause}: {error}", file=sys.stderr)

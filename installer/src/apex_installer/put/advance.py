@@ -25,10 +25,10 @@ def advance(workspace: Workspace, journal: Journal) -> None:
         coming = workspace.in_it(f"{journal.new}/{unit}")
         if os.path.lexists(coming):
             move(coming, os.path.join(workspace.target, unit))
-    if journal.show:
+    if journal.show and not is_in(workspace, journal):
         place = os.path.join(workspace.target, journal.show)
         put_in(workspace.in_it(f"{journal.new}/{journal.show}"), place)
-    elif journal.hide:
+    elif journal.hide and not journal.show:
         drop_guard(os.path.join(workspace.target, journal.hide))
 
 
@@ -62,7 +62,7 @@ def has_begun(workspace: Workspace, journal: Journal) -> bool:
 def is_in(workspace: Workspace, journal: Journal) -> bool:
     """Whether the new package is in its place: its folder, or the last file of it, was moved."""
     if not journal.show:
-        return False
+        return False  # nothing comes
     coming = workspace.in_it(f"{journal.new}/{journal.show}")
     return not os.path.lexists(os.path.join(coming, INIT) if os.path.isdir(coming) else coming)
 
@@ -105,6 +105,8 @@ def clean(workspace: Workspace, journal: Journal) -> Tuple[str, ...]:
         _drop_empty(workspace.in_it(journal.new))
     elif journal.new:
         delete(workspace.in_it(journal.new))
+    for folder in journal.drop:
+        delete(workspace.in_it(folder))
     delete(workspace.in_it(DONE))
     return notes
 

@@ -41,6 +41,8 @@ class Journal:
     """Folder that they come from; empty where nothing comes."""
     keep_new: bool
     """Whether that folder must not be thrown away (a foreign package that comes back)."""
+    drop: Tuple[str, ...]
+    """Folders that are of no more use after the swap."""
 
 
 def write_journal(workspace: str, journal: Journal) -> None:
@@ -61,7 +63,7 @@ def read_journal(workspace: str, name: str) -> Optional[Journal]:
         with open(path, encoding="utf-8") as file:
             data = json.load(file)
         del data["schema"]  # an unknown one has other fields, which the next line refuses
-        lists = {name: tuple(data[name]) for name in ("out", "into", "extras")}
+        lists = {name: tuple(data[name]) for name in ("out", "into", "extras", "drop")}
         return Journal(**{**data, **lists})
     except FileNotFoundError:
         return None

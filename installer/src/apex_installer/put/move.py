@@ -59,6 +59,18 @@ def take_away(package: str, destination: str) -> None:
     _empty(package)
 
 
+def can_rename(folder: str) -> bool:
+    """Whether a rename of it works at all; tried out and taken back."""
+    try:
+        os.rename(folder, folder + PART)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    os.rename(folder + PART, folder)
+    return True
+
+
 def put_in(package: str, destination: str) -> None:
     """The reverse: into place whole, or behind the guard and that last; can be repeated."""
     if not is_guarded(destination):

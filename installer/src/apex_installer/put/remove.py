@@ -7,20 +7,24 @@ from typing import Iterable, Optional
 
 from apex_installer.errors import TargetError
 from apex_installer.model.recipe import Recipe
-from apex_installer.put.installed import OURS, Installed, read_installed
+from apex_installer.put.installed import OURS, Installed, has_package, read_installed
 from apex_installer.put.journal import Journal
+from apex_installer.put.move import can_rename, copy
 from apex_installer.put.receipt import Receipt, read_receipt
-from apex_installer.put.swap import extra_units, heal_locked, old_units, run_swap
-from apex_installer.put.workspace import OLD, Workspace, target_error
+from apex_installer.put.swap import extra_units, heal, heal_locked, old_units, run_swap
+from apex_installer.put.workspace import ASIDE, OLD, STAGE, Workspace, target_error
 
 
 def remove(target: str, *, recipe: Recipe) -> str:
     """Remove our install from the target; the line that says what was done.
 
     TargetError where there is none, or one that is not ours. What a user has put among its files
-    is kept.
+    is kept. A removal that was cut off is finished.
     """
+    healed = heal(target)
     if _read_ours(target, recipe) is None:
+        if healed:
+            return healed
         raise TargetError(_not_ours(target, recipe))
     with Workspace(target) as workspace:
         heal_locked(workspace)
@@ -57,9 +61,11 @@ def _journal(
 ) -> Journal:
     target, package = workspace.target, recipe.package
     present = [unit for unit in old_units(installed) if os.path.lexists(os.path.join(target, unit))]
-    aside = receipt.aside if receipt else ""
+    aside = _renamable_aside(workspace, receipt.aside if receipt else "", package)
     back = tuple(_units_of(workspace.in_it(aside), package)) if aside else ()
-    show = next((unit for unit in (package, f"{package}.py") if unit in back), "")
+    # A folder without __init__ was nobody's package: it may come back before the end.
+    whole = has_package(workspace.in_it(aside), package)
+    show = next((unit for unit in (package, f"{package}.py") if whole and unit in back), "")
     return Journal(
         what=f"{installed.package} {installed.version}",
         hide=package if package in present else "",
@@ -70,8 +76,20 @@ def _journal(
         into=tuple(unit for unit in back if unit != show),
         show=show,
         new=aside if back else "",
-        keep_new=bool(back),
+        keep_new=bool(back) and aside.startswith(ASIDE),
+        drop=(receipt.aside,) if receipt and receipt.aside != aside else (),
     )
+
+
+def _renamable_aside(workspace: Workspace, aside: str, package: str) -> str:
+    """The folder to bring back from: a copy, where the one put aside is part of an image."""
+    saved = workspace.in_it(f"{aside}/{package}")
+    if not aside or not os.path.isdir(saved) or can_rename(saved):
+        return aside
+    stage = workspace.make(STAGE)
+    for name in os.listdir(workspace.in_it(aside)):
+        copy(workspace.in_it(f"{aside}/{name}"), workspace.in_it(f"{stage}/{name}"))
+    return stage
 
 
 def _units_of(folder: str, package: str) -> Iterable[str]:

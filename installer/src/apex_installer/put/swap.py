@@ -81,6 +81,7 @@ def swap_in(
         show=package if package in units else "",
         new=stage,
         keep_new=False,
+        drop=(),
     )
     return run_swap(workspace, journal)
 
