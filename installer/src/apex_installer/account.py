@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import apex_installer
 from apex_installer.errors import (
@@ -17,7 +17,9 @@ from apex_installer.errors import (
 from apex_installer.model.entry import Entry
 from apex_installer.model.environment import Environment
 from apex_installer.model.report import Attempt, Refusal, Report
-from apex_installer.pick import Choice
+
+if TYPE_CHECKING:
+    from apex_installer.pick import Choice  # `already` needs no choice
 
 
 @dataclass

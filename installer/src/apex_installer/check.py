@@ -8,7 +8,6 @@ from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 from apex_installer.errors import CheckError
 from apex_installer.model.arch import Architectures
 from apex_installer.model.environment import Environment
-from apex_installer.model.recipe import Recipe, Requirement
 from apex_installer.read.fatbin import read_architectures
 from apex_installer.read.symbols import check_symbols
 
@@ -80,20 +79,3 @@ def require_symbols(paths: Sequence[str], environment: Environment) -> None:
     faults = symbol_faults(paths, environment)
     if faults:
         raise CheckError(f"symbol check: {'; '.join(faults)}")
-
-
-def missing_requirements(
-    recipe: Recipe, ref: str, environment: Environment
-) -> Tuple[Requirement, ...]:
-    """What the package of this commit needs and no directory of the interpreter's path holds."""
-    places = (environment.target, *environment.interpreter.path)
-    return tuple(
-        requirement
-        for requirement in recipe.requirements_of(ref)
-        if not any(_holds(place, requirement.module) for place in places)
-    )
-
-
-def _holds(place: str, module: str) -> bool:
-    base = os.path.join(place, *module.split("."))
-    return os.path.isdir(base) or os.path.isfile(base + ".py")

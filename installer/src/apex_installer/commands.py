@@ -8,16 +8,16 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import apex_installer
 from apex_installer import data
 from apex_installer.account import Account
-from apex_installer.check import find_module_files, missing_requirements, module_faults
+from apex_installer.check import find_module_files, module_faults
 from apex_installer.deadline import Deadline
 from apex_installer.errors import EXIT_USABLE, CheckError, InstallError, TargetError
 from apex_installer.flow import decide_present, load_recipe
+from apex_installer.from_index import cell_of, index_url_of
 from apex_installer.get.documents import fetch_document
 from apex_installer.get.http import Fetcher
 from apex_installer.model.environment import Environment
 from apex_installer.model.report import Report
 from apex_installer.model.request import Request
-from apex_installer.outcomes import cell_of, index_url_of
 from apex_installer.pick import Wishes, entry_architectures, pick
 from apex_installer.present import Verdict
 from apex_installer.put.installed import Installed, read_installed
@@ -25,6 +25,7 @@ from apex_installer.put.intact import record_faults
 from apex_installer.put.remove import remove as remove_installed
 from apex_installer.put.swap import heal
 from apex_installer.read.environment import read_environment
+from apex_installer.requirements import missing_requirements
 from apex_installer.run_check import run_check, run_faults
 
 

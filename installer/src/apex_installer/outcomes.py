@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Callable, Optional, Tuple
+from dataclasses import dataclass
+from typing import Callable, Tuple
 
-import apex_installer
-from apex_installer.account import Account
-from apex_installer.check import require_symbols
-from apex_installer.deadline import Deadline
 from apex_installer.errors import (
     CheckError,
+    CompileError,
     DeadlineError,
     DownloadError,
     NoWheelError,
+    ToolkitError,
     TrustError,
 )
-from apex_installer.get.cache import Cache
-from apex_installer.get.documents import fetch_document
-from apex_installer.get.http import Fetcher
-from apex_installer.model.cell import Cell
+from apex_installer.from_index import install_from_index
 from apex_installer.model.entry import Entry
-from apex_installer.model.environment import Environment
-from apex_installer.model.recipe import Recipe
-from apex_installer.model.request import Request
-from apex_installer.pick import Choice, Wishes, pick
-from apex_installer.put.install import install_wheel
-from apex_installer.put.installed import Installed
+from apex_installer.model.report import AT_LEAST, Report
+from apex_installer.requirements import requirement_error
+from apex_installer.situation import Situation
 
-
-@dataclass(frozen=True)
-class Situation:
-    """All that an outcome needs to know."""
-
-    request: Request
-    recipe: Recipe
-    environment: Environment
-    modules: Tuple[str, ...]
-    """Required ones."""
-    old: Optional[Installed]
-    put_aside: bool
-    """Whether `old` is foreign and must be brought back by `remove`."""
-    deadline: Deadline
-    cache: Cache
-    account: Account
+STEPS_DOWN = (
+    NoWheelError,
+    DownloadError,
+    DeadlineError,
+    TrustError,
+    CheckError,
+    CompileError,
+    ToolkitError,
+)
+"""Only these lead one outcome down: nothing fits, not to be had in time, bad bytes, failed check
+or compile. Anything else ends the install."""
 
 
 @dataclass(frozen=True)
@@ -54,112 +41,39 @@ class Outcome:
     attempt: Callable[[Situation], Entry]
 
 
-def cell_of(environment: Environment) -> Cell:
-    """The cell, or NoWheelError in words for a torch without CUDA."""
-    torch = environment.torch
-    if torch.hip:
-        raise NoWheelError(
-            f"torch {torch.version} is built for ROCm {torch.hip}; there is CUDA code only"
-        )
-    cell = environment.cell
-    if cell is None:
-        raise NoWheelError(
-            f"torch {torch.version} is built without CUDA: install a CUDA build of torch"
-        )
-    return cell
-
-
-def index_url_of(request: Request) -> str:
-    """The index, or NoWheelError in words."""
-    if not request.index_url:
-        raise NoWheelError("no index: give --index-url or set APEX_INSTALL_INDEX_URL")
-    return request.index_url
-
-
-def install_from_index(situation: Situation) -> Entry:
-    """Take the best entry that fits; bad bytes or a failed symbol check strike one out."""
-    request, account = situation.request, situation.account
-    cell, index_url = cell_of(situation.environment), index_url_of(request)
-    if request.offline and not index_url.startswith("file:"):
-        raise DownloadError(f"--offline, and the index {index_url} is not a file:// URL")
-    with Fetcher(allow_http=request.allow_http, deadline=situation.deadline) as fetcher:
-        with account.step("index"):
-            document = fetch_document(
-                index_url, cell, fetcher=fetcher, installer=apex_installer.__version__
-            )
-        return _first_that_holds(document.entries, fetcher, situation)
-
-
-def _first_that_holds(entries: Tuple[Entry, ...], fetcher: Fetcher, situation: Situation) -> Entry:
-    """Pick, fetch and put, until an entry is in place or none fits any more."""
-    account, environment = situation.account, situation.environment
-    wishes = Wishes(modules=situation.modules)
-    failure: Optional[Exception] = None
-    while True:
-        choice = pick(entries, environment, wishes)
-        account.note_choice(choice)
-        if choice.best is None:
-            raise NoWheelError(_miss(environment, choice)) from failure
-        if situation.request.dry_run:
-            return choice.best
-        try:
-            _put(choice.best, _fetch(choice.best, fetcher, situation), situation)
-        except (TrustError, CheckError) as error:
-            account.fail("wheel", error)
-            failure = error
-            wishes = replace(wishes, struck_out=(*wishes.struck_out, choice.best.sha256))
-        else:
-            return choice.best
-
-
-def _miss(environment: Environment, choice: Choice) -> str:
-    cell = environment.cell
-    wanted = (
-        f"no wheel for {environment.interpreter.tag} torch {environment.torch.version} "
-        f"{cell.cuda_tag if cell else ''} {environment.gpu_text}"
-    )
-    if choice.nearest is None:
-        return f"{wanted}; the index holds none for this torch and CUDA"
-    return f"{wanted}; nearest: {choice.nearest.file} {choice.nearest.reason}"
-
-
-def _fetch(entry: Entry, fetcher: Fetcher, situation: Situation) -> str:
-    """Path of the verified bytes, from the cache or the index."""
-    account, cache = situation.account, situation.cache
-    with account.step("fetch"):
-        path = cache.wheel(entry.sha256)
-        if path is None:
-            part = cache.part_for(entry.sha256, size=entry.size)
-            try:
-                account.bytes["downloaded"] += fetcher.download(
-                    entry.url, part, sha256=entry.sha256, size=entry.size
-                )
-            except (DownloadError, DeadlineError):
-                cache.keep_part(part)
-                raise
-            path = cache.publish(part, sha256=entry.sha256, file=entry.file)
-    account.find(cache.finding)
-    return path
-
-
-def _put(entry: Entry, path: str, situation: Situation) -> None:
-    """Verify, symbol check and swap; the deadline is asked before, never in the middle."""
-    account, environment = situation.account, situation.environment
-    situation.deadline.check("installing the wheel")
-    with account.step("put"):
-        installed = install_wheel(
-            path,
-            entry=entry,
-            environment=environment,
-            recipe=situation.recipe,
-            old=situation.old,
-            put_aside=situation.put_aside,
-            check=lambda staged: require_symbols(staged, environment),
-        )
-    account.bytes["installed"] += installed.size
-    for note in installed.notes:
-        account.find(note)
-
-
 OUTCOMES: Tuple[Outcome, ...] = (Outcome("wheel", install_from_index),)
 """Best first. Compiling and the Python-only wheel are two more lines here."""
+
+
+def try_outcomes(situation: Situation) -> Report:
+    """Best first, down to `--at-least`; the first that comes to be is the outcome."""
+    account, request = situation.account, situation.request
+    lowest = AT_LEAST.index(request.at_least)
+    wanted = [outcome for outcome in OUTCOMES if AT_LEAST.index(outcome.name) >= lowest]
+    for outcome in wanted:
+        try:
+            with account.step(outcome.name):
+                entry = outcome.attempt(situation)
+        except STEPS_DOWN as error:
+            account.fail(outcome.name, error)
+            continue
+        return close_installed(outcome.name, entry, situation)
+    causes = "; ".join(f"{attempt.cause}: {attempt.detail}" for attempt in account.attempts)
+    return account.close("none", f"none ({causes})", dry_run=request.dry_run)
+
+
+def close_installed(outcome: str, entry: Entry, situation: Situation) -> Report:
+    """It is in place; a missing requirement is a finding of its own, with the pip line."""
+    account, environment = situation.account, situation.environment
+    dry_run = situation.request.dry_run
+    chosen_by = "" if environment.devices.gpus else ": chosen by torch alone"
+    line = (
+        f"{outcome}, {'would install ' if dry_run else ''}{situation.recipe.distribution} "
+        f"{entry.version} ({environment.gpu_text}{chosen_by})"
+    )
+    error = requirement_error(situation.recipe, entry.ref, environment)
+    if error is not None:
+        account.fail(outcome, error)
+        account.find(line)
+        line = str(error)
+    return account.close(outcome, line, error=error, dry_run=dry_run)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apex_installer import check, cli, commands, flow, outcomes
+from apex_installer import check, cli, commands, flow, from_index
 from apex_installer.errors import CheckError, NoTorchError
 from apex_installer.model.environment import Devices, Gpu
 from support.targets import add_foreign, tree
@@ -56,7 +56,7 @@ class Pod:
         for module in (flow, commands):
             patch.setattr(module, "read_environment", self._read_environment)
             patch.setattr(module, "load_recipe", self._load_recipe)
-        patch.setattr(outcomes, "require_symbols", self._require_symbols)
+        patch.setattr(from_index, "require_symbols", self._require_symbols)
         patch.setattr(check, "check_symbols", lambda *_paths, **_named: ())
 
     def _read_environment(self, *_request: Any, **_named: Any) -> Environment:
@@ -282,7 +282,7 @@ def test_foreign_apex_without_a_record_is_never_touched(
 def test_foreign_apex_that_fits_is_left_alone(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
     add_foreign(pod.target)
     (pod.target / f"{MODULE}.cpython-311-x86_64-linux-gnu.so").write_bytes(b"")
-    monkeypatch.setattr(flow, "module_faults", lambda _files, _environment: ())
+    monkeypatch.setattr(check, "module_faults", lambda _files, _environment: ())
     before = pod.files
     assert pod.run() == 0
     assert pod.report["foreign"] is True

@@ -1,0 +1,132 @@
+"""The outcome `wheel`: the best entry of the index, fetched, verified, checked and swapped in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Optional, Tuple
+
+import apex_installer
+from apex_installer.check import require_symbols
+from apex_installer.errors import (
+    CheckError,
+    DeadlineError,
+    DownloadError,
+    NoWheelError,
+    TrustError,
+)
+from apex_installer.get.documents import fetch_document
+from apex_installer.get.http import Fetcher
+from apex_installer.model.cell import Cell
+from apex_installer.model.entry import Entry
+from apex_installer.model.environment import Environment
+from apex_installer.model.request import Request
+from apex_installer.pick import Choice, Wishes, pick
+from apex_installer.put.install import install_wheel
+from apex_installer.situation import Situation
+
+
+def cell_of(environment: Environment) -> Cell:
+    """The cell, or NoWheelError in words for a torch without CUDA."""
+    torch = environment.torch
+    if torch.hip:
+        raise NoWheelError(
+            f"torch {torch.version} is built for ROCm {torch.hip}; there is CUDA code only"
+        )
+    cell = environment.cell
+    if cell is None:
+        raise NoWheelError(
+            f"torch {torch.version} is built without CUDA: install a CUDA build of torch"
+        )
+    return cell
+
+
+def index_url_of(request: Request) -> str:
+    """The index, or NoWheelError in words."""
+    if not request.index_url:
+        raise NoWheelError("no index: give --index-url or set APEX_INSTALL_INDEX_URL")
+    return request.index_url
+
+
+def install_from_index(situation: Situation) -> Entry:
+    """Take the best entry that fits; bad bytes or a failed symbol check strike one out."""
+    request, account = situation.request, situation.account
+    cell, index_url = cell_of(situation.environment), index_url_of(request)
+    if request.offline and not index_url.startswith("file:"):
+        raise DownloadError(f"--offline, and the index {index_url} is not a file:// URL")
+    with Fetcher(allow_http=request.allow_http, deadline=situation.deadline) as fetcher:
+        with account.step("index"):
+            document = fetch_document(
+                index_url, cell, fetcher=fetcher, installer=apex_installer.__version__
+            )
+        return _first_that_holds(document.entries, fetcher, situation)
+
+
+def _first_that_holds(entries: Tuple[Entry, ...], fetcher: Fetcher, situation: Situation) -> Entry:
+    """Pick, fetch and put, until an entry is in place or none fits any more."""
+    account, environment = situation.account, situation.environment
+    wishes = Wishes(modules=situation.modules)
+    failure: Optional[Exception] = None
+    while True:
+        choice = pick(entries, environment, wishes)
+        account.note_choice(choice)
+        if choice.best is None:
+            raise NoWheelError(_miss(environment, choice)) from failure
+        if situation.request.dry_run:
+            return choice.best
+        try:
+            _put(choice.best, _fetch(choice.best, fetcher, situation), situation)
+        except (TrustError, CheckError) as error:
+            account.fail("wheel", error)
+            failure = error
+            wishes = replace(wishes, struck_out=(*wishes.struck_out, choice.best.sha256))
+        else:
+            return choice.best
+
+
+def _miss(environment: Environment, choice: Choice) -> str:
+    cell = environment.cell
+    wanted = (
+        f"no wheel for {environment.interpreter.tag} torch {environment.torch.version} "
+        f"{cell.cuda_tag if cell else ''} {environment.gpu_text}"
+    )
+    if choice.nearest is None:
+        return f"{wanted}; the index holds none for this torch and CUDA"
+    return f"{wanted}; nearest: {choice.nearest.file} {choice.nearest.reason}"
+
+
+def _fetch(entry: Entry, fetcher: Fetcher, situation: Situation) -> str:
+    """Path of the verified bytes, from the cache or the index."""
+    account, cache = situation.account, situation.cache
+    with account.step("fetch"):
+        path = cache.wheel(entry.sha256)
+        if path is None:
+            part = cache.part_for(entry.sha256, size=entry.size)
+            try:
+                account.bytes["downloaded"] += fetcher.download(
+                    entry.url, part, sha256=entry.sha256, size=entry.size
+                )
+            except (DownloadError, DeadlineError):
+                cache.keep_part(part)
+                raise
+            path = cache.publish(part, sha256=entry.sha256, file=entry.file)
+    account.find(cache.finding)
+    return path
+
+
+def _put(entry: Entry, path: str, situation: Situation) -> None:
+    """Verify, symbol check and swap; the deadline is asked before, never in the middle."""
+    account, environment = situation.account, situation.environment
+    situation.deadline.check("installing the wheel")
+    with account.step("put"):
+        installed = install_wheel(
+            path,
+            entry=entry,
+            environment=environment,
+            recipe=situation.recipe,
+            old=situation.old,
+            put_aside=situation.put_aside,
+            check=lambda staged: require_symbols(staged, environment),
+        )
+    account.bytes["installed"] += installed.size
+    for note in installed.notes:
+        account.find(note)
