@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from apex_installer.model.arch import Version, version_text
+from wheelbuild.document import NO_VERSION
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from apex_installer.model.arch import Version
+    from wheelbuild.document import Document, Table
+
+HOW = ("archives", "wheels")
+SHA256 = r"[0-9a-f]{64}"
+ARCHITECTURE = r"\d+\.\d[af]?"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +28,7 @@ class Part:
     """Path below the base URL (archives), or the wheel's file name."""
     sha256: str
     size: int
+    """Bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,10 +43,16 @@ class Toolkit:
     base_url: str
     parts: tuple[Part, ...]
     gcc_max: int
+    """Newest major version of gcc that its headers accept."""
     clang_max: int
     architectures: tuple[str, ...]
     """What its nvcc makes code for."""
     source: str
+
+    @property
+    def size(self) -> int:
+        """Bytes to download."""
+        return sum(part.size for part in self.parts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,3 +60,51 @@ class Toolkits:
     """By CUDA minor."""
 
     toolkits: Mapping[Version, Toolkit]
+
+    def get(self, cuda: Version) -> Toolkit | None:
+        """Return the toolkit of this CUDA minor, or None if none is pinned."""
+        return self.toolkits.get(cuda)
+
+
+def parse_toolkits(document: Document) -> Toolkits:
+    """Read `toolkits.toml`; faults are noted in the document."""
+    root = document.root
+    root.number("schema", at_least=1)
+    found: dict[Version, Toolkit] = {}
+    for table in root.tables("toolkits"):
+        toolkit = _toolkit(table)
+        if toolkit.cuda in found and toolkit.cuda != NO_VERSION:
+            table.fault("cuda", f"{version_text(toolkit.cuda)} is here twice")
+        found[toolkit.cuda] = toolkit
+    root.close()
+    return Toolkits(toolkits=found)
+
+
+def _toolkit(table: Table) -> Toolkit:
+    toolkit = Toolkit(
+        cuda=table.version("cuda"),
+        release=table.text("release", form=r"\d+\.\d+\.\d+", like="12.1.1"),
+        how=table.choice("how", HOW),
+        base_url=table.text("base_url", form=r"(https|file)://.+/", like="https://host/path/"),
+        parts=tuple(_part(part) for part in table.tables("parts")),
+        gcc_max=table.number("gcc_max", at_least=1),
+        clang_max=table.number("clang_max", at_least=1),
+        architectures=table.forms("architectures", form=ARCHITECTURE, like="9.0 or 9.0a"),
+        source=table.text("source"),
+    )
+    if toolkit.release and not toolkit.release.startswith(f"{version_text(toolkit.cuda)}."):
+        table.fault("release", f"{toolkit.release} is no release of {version_text(toolkit.cuda)}")
+    table.close()
+    return toolkit
+
+
+def _part(table: Table) -> Part:
+    part = Part(
+        name=table.text("name"),
+        version=table.text("version"),
+        file=table.text("file", form=r"[^/\s][^\s]*\.(tar\.xz|whl)", like="x.tar.xz or x.whl"),
+        sha256=table.text("sha256", form=SHA256, like="64 hex digits"),
+        size=table.number("size", at_least=1),
+    )
+    table.close()
+    return part
