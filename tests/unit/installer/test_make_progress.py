@@ -53,5 +53,6 @@ def test_the_exception_of_setup_py_is_its_first_line() -> None:
     assert last_exception(TRACEBACK) == (
         "RuntimeError: Cuda extensions are being compiled with another Cuda"
     )
+    assert last_exception("running build_ext\nerror: no such option\n") == "error: no such option"
     assert last_exception("killed\n") == "killed"
     assert last_exception("") == "ended without a word"

@@ -81,12 +81,13 @@ def describe_objects(graph: Graph, *, store: Store, keys: Keys) -> List[Mapping[
         if node.kind in {LINK, HEADER}:
             continue
         command = keys.command(node)
-        plain = store.was_plain(command)
+        plain = store.was_plain(command) or not node.plain
         found.append(
             {
                 "label": node.label,
                 "device": node.kind == CUDA,
-                "as_captured": plain,
+                # Whether device code had to be compiled with Python's headers.
+                "as_captured": plain and node.kind == CUDA,
                 "reads_python": reads_python(store.inputs(command)),
                 "command": list(node.plain if plain and node.plain else node.argv),
             }

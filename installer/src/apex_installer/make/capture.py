@@ -100,7 +100,7 @@ def last_exception(words: str) -> str:
     if not lines:
         return "ended without a word"
     start = max((n for n, line in enumerate(lines) if line.startswith("Traceback")), default=-1)
-    for line in lines[start + 1 :]:
+    for line in lines[start + 1 :] if start >= 0 else []:
         if not line.startswith((" ", "Traceback")):
             return line
     return lines[-1]

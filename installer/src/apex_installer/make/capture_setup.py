@@ -1,9 +1,9 @@
 """Run a ref's own setup.py and write down what it would have compiled and linked.
 
 A stand-alone script for the target's interpreter: `python capture_setup.py SPEC`, where SPEC is a
-JSON file (see `capture.Spec`). It imports nothing of ours. torch and setuptools decide every
-flag; the two places where a tool would be started (ninja by torch's BuildExtension, everything
-else by distutils' `CCompiler.spawn`) keep the command instead. Nothing is written into the source.
+JSON file (see `capture.run_capture`). It imports nothing of ours. torch and setuptools decide
+every flag; the two places where a tool would be started (ninja by torch's BuildExtension, all else
+by distutils' `CCompiler.spawn` or `call`) keep the command. Nothing is written into the source.
 """
 
 # torch, setuptools, distutils are the target's: unknown here, and patched where they are private.
@@ -25,7 +25,10 @@ def _subclasses(kind):
 
 
 def _keep_spawned(kept):
-    """Replace `spawn` of every compiler class, wherever this setuptools keeps them."""
+    """Replace `spawn` of every compiler class, wherever this setuptools keeps them.
+
+    setuptools 84 starts its tools by `call`, and left `spawn` for others to use.
+    """
     from distutils import ccompiler, unixccompiler  # noqa: F401  (the second defines a subclass)
 
     def spawn(_self, cmd, **_options):
@@ -33,7 +36,7 @@ def _keep_spawned(kept):
 
     base = ccompiler.CCompiler
     for kind in [base, *_subclasses(base)]:
-        kind.spawn = spawn
+        kind.spawn = kind.call = spawn
 
 
 def _keep_ninja(kept):

@@ -18,7 +18,13 @@ from apex_installer.make.needs import (
 )
 from apex_installer.make.request import BuildRequest
 from apex_installer.make.surroundings import build_environment
-from apex_installer.make.toolkit import Toolkit, find_toolkit, read_gcc_limit
+from apex_installer.make.toolkit import (
+    Candidate,
+    Toolkit,
+    choose_toolkit,
+    find_toolkit,
+    read_gcc_limit,
+)
 from apex_installer.model.cell import Cell
 
 _T = TypeVar("_T")
@@ -79,7 +85,7 @@ def _find_toolkit(request: BuildRequest, environ: Mapping[str, str]) -> Optional
         return None
     cuda = Cell.parse(request.cell).cuda_text
     if request.toolkit:
-        return find_toolkit(cuda, environ={}, extra=[request.toolkit])
+        return choose_toolkit([Candidate(request.toolkit, "--toolkit")], cuda=cuda)
     return find_toolkit(cuda, environ=environ)
 
 

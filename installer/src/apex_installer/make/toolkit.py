@@ -96,15 +96,20 @@ def read_release(home: str) -> Optional[str]:
 
 
 def find_toolkit(cuda: str, *, environ: Mapping[str, str], extra: Sequence[str] = ()) -> Toolkit:
-    """The first candidate whose release equals `cuda`, minor included.
+    """The first of `list_candidates` whose release equals `cuda`, minor included.
 
     ToolkitError names every candidate and why it was refused.
     """
+    return choose_toolkit(list_candidates(cuda, environ=environ, extra=extra), cuda=cuda)
+
+
+def choose_toolkit(candidates: Sequence[Candidate], *, cuda: str) -> Toolkit:
+    """The first candidate whose release equals `cuda`; ToolkitError says why none did."""
     refused: List[str] = []
-    for one in list_candidates(cuda, environ=environ, extra=extra):
+    for one in candidates:
         release = read_release(one.home)
         if release == cuda:
-            return Toolkit(os.path.abspath(one.home), release, one.how)
+            return Toolkit(_real_home(os.path.abspath(one.home)), release, one.how)
         where = one.home if one.how == one.home else f"{one.how} ({one.home})"
         why = f"is CUDA {release}" if release else "has no bin/nvcc that runs"
         refused.append(f"{where} {why}")
@@ -112,6 +117,13 @@ def find_toolkit(cuda: str, *, environ: Mapping[str, str], extra: Sequence[str] 
         f"no CUDA toolkit equals torch's {cuda}: {'; '.join(refused)}; install cuda-nvcc-"
         f"{cuda.replace('.', '-')} or set CUDA_HOME to a {cuda} toolkit"
     )
+
+
+def _real_home(home: str) -> str:
+    """`home`, or where its nvcc sends us: /usr/local/bin/nvcc may start the one of a toolkit."""
+    if os.path.exists(os.path.join(home, "include", "crt", "host_config.h")):
+        return home
+    return read_home(os.path.join(home, "bin", "nvcc"))
 
 
 def find_missing(home: str) -> Tuple[str, ...]:
