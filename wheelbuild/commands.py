@@ -14,9 +14,9 @@ from wheelbuild import test
 from wheelbuild.build import BuildOptions, build_cell, find_request, read_request
 from wheelbuild.data import load_data
 from wheelbuild.demo import DemoOptions, show_demo
-from wheelbuild.errors import EXIT_DONE, UsageError
+from wheelbuild.errors import EXIT_DONE, DataError, UsageError
 from wheelbuild.index.admission import check_wheel
-from wheelbuild.plan import plan
+from wheelbuild.plan import choose_rows, plan
 from wheelbuild.publish import publish, reindex, yank
 from wheelbuild.repair import repair_wheel
 from wheelbuild.run import RunOptions, exit_code, run_cells
@@ -24,7 +24,7 @@ from wheelbuild.serve import serve
 from wheelbuild.stamp import entry_of, stamp_wheel
 from wheelbuild.stores.directory import DirectoryStore
 from wheelbuild.tables import print_json, print_line, print_table
-from wheelbuild.thin_json import thin_texts, write_thin_texts
+from wheelbuild.thin_json import list_stale, thin_texts, write_thin_texts
 from wheelbuild.upload import upload
 from wheelbuild.zipapp import pack_zipapp
 
@@ -39,7 +39,6 @@ logger = logging.getLogger(__name__)
 
 def run_matrix(arguments: argparse.Namespace) -> int:
     """List the cells that are wanted, and why."""
-    matrix = load_data(arguments.data).matrix
     rows = [
         {
             "cell": row.cell.label,
@@ -48,8 +47,7 @@ def run_matrix(arguments: argparse.Namespace) -> int:
             "policy": row.policy,
             "why": row.why,
         }
-        for row in matrix.rows
-        if not arguments.cells or row.cell.label.startswith(tuple(arguments.cells))
+        for row in choose_rows(load_data(arguments.data), arguments.cells)
     ]
     columns = ("cell", "torch", "architectures", "why")
     print_table(rows, columns=columns, as_json=arguments.json)
@@ -175,8 +173,13 @@ def run_demo(arguments: argparse.Namespace) -> int:
 def run_data(arguments: argparse.Namespace) -> int:
     """Check the data; --write makes the JSON of the thin part from it."""
     data = load_data(arguments.data)
-    written = write_thin_texts(data) if arguments.write else ()
-    return _print_result(arguments, data=data.directory, written=[str(path) for path in written])
+    if arguments.write:
+        written = [str(path) for path in write_thin_texts(data)]
+        return _print_result(arguments, data=data.directory, written=written)
+    stale = () if arguments.data else list_stale(data)
+    if stale:
+        raise DataError(f"{', '.join(stale)}: not what the TOML says: wheelbuild data --write")
+    return _print_result(arguments, data=data.directory)
 
 
 def _plan(data: FarmData, arguments: argparse.Namespace, *, cells: list[str]) -> tuple[Job, ...]:

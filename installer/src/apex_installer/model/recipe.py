@@ -6,7 +6,6 @@ it is told to pack.
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
@@ -37,17 +36,17 @@ class Recipe:
     package: str
     """`apex`: the import name of the pure Python package."""
     provides: Mapping[str, Tuple[str, ...]]
-    """What people ask for -> the modules it needs: `apex.normalization.FusedRMSNorm` -> (…)."""
+    """What people ask for -> the modules it needs: `apex.normalization.FusedRMSNorm` -> (…).
+
+    In the recipe's order: the first name that ends in `FusedAdam` is what `FusedAdam` means."""
     groups: Mapping[str, Tuple[str, ...]]
     """Module groups: `norm`, `core`, …; `default` is the whole default set."""
     required_by_default: Tuple[str, ...]
     """Modules required when nothing is said."""
     requirements: Mapping[str, Tuple[Requirement, ...]]
     """Per ref (full commit hash), `*` for any other."""
-    run_checks: Mapping[str, str]
-    """Module -> Python source that constructs and runs what needs it, for `check --run`."""
     raw: Mapping[str, Any]
-    """The whole document; `make` reads refs and flags from it."""
+    """The whole document; what compiles reads `refs`, `modules`, `base_version` and `git_url`."""
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -63,7 +62,6 @@ class Recipe:
                 ref: tuple(Requirement(**item) for item in items)
                 for ref, items in data["requirements"].items()
             },
-            run_checks=dict(data["run_checks"]),
             raw=data,
         )
 
@@ -71,7 +69,7 @@ class Recipe:
         """What the package of this commit needs at run time."""
         return self.requirements.get(ref, self.requirements.get("*", ()))
 
-    def modules_for(self, wishes: Iterable[str]) -> Tuple[str, ...]:
+    def modules_for(self, wishes: Iterable[str], *, flag: str = "--require") -> Tuple[str, ...]:
         """Turn `--require` words into modules; UsageError lists every unknown one with near names.
 
         A word is a full name (`apex.normalization.FusedRMSNorm`), its last part (`FusedAdam`),
@@ -83,21 +81,22 @@ class Recipe:
         known = self._names()
         unknown = [word for word in words if word not in known]
         if unknown:
-            raise UsageError("; ".join(_unknown(word, known) for word in unknown))
+            raise UsageError("; ".join(f"{flag} {_unknown(word, known)}" for word in unknown))
         return tuple(sorted({module for word in words for module in known[word]}))
 
     def _names(self) -> Dict[str, Tuple[str, ...]]:
         known: Dict[str, Tuple[str, ...]] = {}
         for name, modules in self.provides.items():
             known[name] = modules
-            last = name.rpartition(".")[2]
-            known[last] = tuple(sorted({*known.get(last, ()), *modules}))
+            known.setdefault(name.rpartition(".")[2], modules)
         known.update({module: (module,) for group in self.groups.values() for module in group})
         known.update(self.groups)
         return known
 
 
 def _unknown(word: str, known: Mapping[str, Tuple[str, ...]]) -> str:
+    import difflib  # noqa: PLC0415 - only a mistake pays for it
+
     near: List[str] = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     hint = f"; near: {', '.join(near)}" if near else "; `default` stands for the whole default set"
-    return f"--require {word}: unknown{hint}"
+    return f"{word}: unknown{hint}"

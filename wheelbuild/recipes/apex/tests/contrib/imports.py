@@ -16,7 +16,7 @@ FUNCTIONS = {
     "bnp": "bn_fwd_nhwc bn_bwd_nhwc bn_addrelu_fwd_nhwc bn_addrelu_bwd_nhwc get_buffer_size",
     "cudnn_gbn_lib": "forward backward",
     "distributed_adam_cuda": "multi_tensor_fused_adam multi_tensor_fused_adam_capturable",
-    "distributed_lamb_cuda": "multi_tensor_lamb_compute_update_term multi_tensor_lamb_update_weights",
+    "distributed_lamb_cuda": "multi_tensor_lamb_compute_update_term",
     "fast_bottleneck": "forward backward forward_init forward_out1 backward_init",
     "fast_layer_norm": "ln_fwd ln_bwd",
     "focal_loss_cuda": "forward backward",
