@@ -60,9 +60,10 @@ def _journal(
     workspace: Workspace, installed: Installed, receipt: Optional[Receipt], recipe: Recipe
 ) -> Journal:
     target, package = workspace.target, recipe.package
-    present = [unit for unit in old_units(installed) if os.path.lexists(os.path.join(target, unit))]
+    present = [unit for unit in old_units(installed) if _is_there(target, unit)]
     aside = _renamable_aside(workspace, receipt.aside if receipt else "", package)
     back = tuple(_units_of(workspace.in_it(aside), package)) if aside else ()
+    present += [unit for unit in back if unit not in present and _is_there(target, unit)]
     # A folder without __init__ was nobody's package: it may come back before the end.
     whole = has_package(workspace.in_it(aside), package)
     show = next((unit for unit in (package, f"{package}.py") if whole and unit in back), "")
@@ -79,6 +80,10 @@ def _journal(
         keep_new=bool(back) and aside.startswith(ASIDE),
         drop=(receipt.aside,) if receipt and receipt.aside != aside else (),
     )
+
+
+def _is_there(target: str, unit: str) -> bool:
+    return os.path.lexists(os.path.join(target, unit))
 
 
 def _renamable_aside(workspace: Workspace, aside: str, package: str) -> str:
