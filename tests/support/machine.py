@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).parents[2]
+SMALL = REPOSITORY / "tests/data/recipes/small"
+"""Data folder of the project's own small package: `--data`."""
 
 
 def farm_cache() -> Path:
