@@ -141,7 +141,7 @@ class Table:
         if form and value and not re.fullmatch(form, value):
             self.fault(key, f"{value!r} is not of the form {like or form}")
             return ""
-        if default is None and key in self._values and value == "" and not form:
+        if default is None and self._values.get(key) == "":
             self.fault(key, "is empty")
         return str(value)
 
@@ -155,14 +155,14 @@ class Table:
     def number(self, key: str, *, at_least: int = 0) -> int:
         """Return a whole number."""
         value = int(self._value(key, int, "a whole number", None))
-        if key in self._values and value < at_least:
+        if self._holds(key, value) and value < at_least:
             self.fault(key, f"{value} is less than {at_least}")
         return value
 
     def seconds(self, key: str) -> float:
         """Return a number, whole or not, above zero."""
         value = float(self._value(key, (int, float), "a number", None))
-        if key in self._values and value <= 0:
+        if self._holds(key, value) and value <= 0:
             self.fault(key, f"{value} is not above 0")
         return value
 
@@ -192,7 +192,7 @@ class Table:
         again = sorted({value for value in texts if texts.count(value) > 1})
         if again:
             self.fault(key, f"named twice: {', '.join(again)}")
-        if default is None and key in self._values and not texts:
+        if default is None and self._values.get(key) == []:
             self.fault(key, "is empty")
         return texts
 
@@ -231,6 +231,11 @@ class Table:
         for key in self._values:
             if key not in self._asked:
                 self.fault(key, f"unknown key{near(key, self._asked)}")
+
+    def _holds(self, key: str, value: float) -> bool:
+        """Whether that number was read, and not an empty one in place of something wrong."""
+        found = self._values.get(key)
+        return found == value and not isinstance(found, bool)
 
     def _version(self, key: str, text: str) -> Version:
         if not text:
