@@ -256,6 +256,18 @@ def test_credentials_go_to_their_own_host_alone_and_into_no_error() -> None:
         assert "cret" not in str(caught.value)
 
 
+def test_credentials_are_remembered_for_their_origin_and_written_nowhere() -> None:
+    with (
+        FaultServer({"/i/d": faults.answer(BODY), "/w": faults.answer(BODY)}) as server,
+        Fetcher(allow_http=False, deadline=Deadline(5)) as fetcher,
+    ):
+        index = server.url.replace("http://", "http://me:secret@") + "/i/d"
+        wheel = fetcher.join(index, "/w")
+        assert wheel == f"{server.url}/w"
+        fetcher.fetch(wheel, limit=LIMIT)
+        assert "Authorization: Basic" in server.heads[0]
+
+
 def test_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "a b").write_bytes(BODY)
     with Fetcher(allow_http=False, deadline=Deadline(5)) as fetcher:

@@ -9,6 +9,7 @@ import os
 import re
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import (
     TYPE_CHECKING,
     Callable,
@@ -68,6 +69,7 @@ class Fetcher:
         self._deadline = deadline
         self._pause = pause
         self._connection: Optional[Connection] = None
+        self._credentials: Dict[Tuple[str, str, int], str] = {}
 
     def __enter__(self) -> Fetcher:
         """Closes its connection at the end."""
@@ -89,15 +91,16 @@ class Fetcher:
             self._connection = None
 
     def join(self, base: str, relative: str) -> str:
-        """The address that `relative` means in the document at `base`.
+        """The address that `relative` means in the document at `base`, without credentials.
 
-        TrustError where a document points to a weaker place than its own: from the network to
-        `file:`, from https to http.
+        Those of `base` are remembered for its origin. TrustError where a document points to a
+        weaker place than its own: from the network to `file:`, from https to http.
         """
         source = Url.parse(base)
         target = source.joined(relative)
         _check_no_downgrade(source, target)
-        return target.text
+        self._remember(source)
+        return replace(target, credentials="").text
 
     def fetch(self, url: str, *, limit: int) -> bytes:
         """A whole document of at most `limit` bytes.
@@ -179,14 +182,20 @@ class Fetcher:
         from apex_installer.get.wire import Connection  # noqa: PLC0415 - no sockets for file:
 
         kept = self._connection
-        origin = (address.scheme, address.host, address.port)
-        if kept and kept.usable and kept.origin == origin:
+        if kept and kept.usable and kept.origin == address.origin:
             return kept
         self.close()
         self._connection = Connection(address, deadline=self._deadline)
         return self._connection
 
+    def _remember(self, address: Url) -> None:
+        if address.credentials:
+            self._credentials[address.origin] = address.credentials
+
     def _allowed(self, address: Url) -> Url:
+        """The address with what is known for its origin; UsageError for plain http elsewhere."""
+        self._remember(address)
+        address = replace(address, credentials=self._credentials.get(address.origin, ""))
         if address.scheme != "http" or address.is_loopback or self._allow_http:
             return address
         raise UsageError(

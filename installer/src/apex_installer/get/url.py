@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 from apex_installer.errors import TrustError, UsageError
 
@@ -62,6 +62,11 @@ class Url:
         """The inverse of `parse`; holds the credentials, so only `shown` is for people."""
         credentials = f"{self.credentials}@" if self.credentials else ""
         return f"{self.scheme}://{credentials}{self.authority}{self.path}"
+
+    @property
+    def origin(self) -> Tuple[str, str, int]:
+        """What credentials and connections belong to."""
+        return self.scheme, self.host, self.port
 
     @property
     def shown(self) -> str:

@@ -59,7 +59,7 @@ class Connection:
 
     def __init__(self, url: Url, *, deadline: Deadline) -> None:
         """Connect; WireError or DownloadError say why not."""
-        self.origin = (url.scheme, url.host, url.port)
+        self.origin = url.origin
         self.usable = True
         self._deadline = deadline
         self._where = url.shown

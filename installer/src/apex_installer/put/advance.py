@@ -91,6 +91,7 @@ def undo(workspace: Workspace, journal: Journal) -> None:
 def forget(workspace: Workspace, journal: Journal) -> None:
     """The journal first: without it what is staged is only litter, for `sweep`."""
     delete(workspace.in_it(MOVING))
+    delete(workspace.in_it(f"{MOVING}.part"))
     if journal.new and not journal.keep_new:
         delete(workspace.in_it(journal.new))
 

@@ -166,7 +166,7 @@ def _stage(contents: WheelContents, stage: str, plan: _Plan, *, aside: str) -> N
             installer=__version__,
             key=plan.entry.key,
             sha256=plan.entry.sha256,
-            entry=plan.entry.to_json(),
+            entry={**plan.entry.to_json(), "url": _without_credentials(plan.entry.url)},
             facts=facts_of(plan.environment),
             files=stat_files(stage, listed),
             aside=aside,
@@ -197,13 +197,17 @@ def _direct_url(entry: Entry, path: str) -> bytes:
     """PEP 610: where it came from, without credentials."""
     url = entry.url if re.match(r"^(https?|file)://", entry.url) else f"file://{path}"
     data: Dict[str, object] = {
-        "url": re.sub(r"://[^/@]*@", "://", url),
+        "url": _without_credentials(url),
         "archive_info": {
             "hash": f"sha256={entry.sha256}",
             "hashes": {"sha256": entry.sha256},
         },
     }
     return json.dumps(data, sort_keys=True).encode()
+
+
+def _without_credentials(url: str) -> str:
+    return re.sub(r"://[^/@]*@", "://", url)
 
 
 def _check_room(target: str, size: int) -> None:

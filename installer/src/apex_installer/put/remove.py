@@ -71,7 +71,7 @@ def _journal(
         what=f"{installed.package} {installed.version}",
         hide=package if package in present else "",
         out=tuple(unit for unit in present if unit != package),
-        old=workspace.make(OLD),
+        old=workspace.name_for(OLD),
         keep_old=False,
         extras=extra_units(target, installed, present),
         into=tuple(unit for unit in back if unit != show),

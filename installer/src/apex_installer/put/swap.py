@@ -74,7 +74,7 @@ def swap_in(
         what=what,
         hide=next((unit for unit in (package, f"{package}.py") if unit in present), ""),
         out=tuple(unit for unit in present if unit not in (package, f"{package}.py")),
-        old=aside or workspace.make(OLD),
+        old=aside or workspace.name_for(OLD),
         keep_old=bool(aside),
         extras=() if aside else extra_units(workspace.target, old, present),
         into=tuple(sorted(unit for unit in units if unit != package)),

@@ -84,9 +84,13 @@ class Workspace:
         """Path of something in the folder."""
         return os.path.join(self.path, name)
 
+    def name_for(self, prefix: str) -> str:
+        """A name that no other run has; nothing is made."""
+        return f"{prefix}{os.getpid()}-{os.urandom(4).hex()}"
+
     def make(self, prefix: str) -> str:
         """A new, empty folder of our own; returns its name."""
-        name = f"{prefix}{os.getpid()}-{os.urandom(4).hex()}"
+        name = self.name_for(prefix)
         os.mkdir(self.in_it(name), 0o700)
         return name
 
