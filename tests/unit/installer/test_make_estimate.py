@@ -1,7 +1,7 @@
 import pytest
 
 from apex_installer.make.estimate import chain, estimate, pace, rank, time_left
-from apex_installer.make.graph import Graph, build_graph
+from apex_installer.make.graph import Graph, Sources, build_graph
 from apex_installer.model.arch import Architectures
 from support.captures import BUILD, CAPTURE
 
@@ -15,7 +15,7 @@ def graph() -> Graph:
         modules=["one", "two"],
         architectures=Architectures.parse("9.0"),
         shim="/s",
-        sources={"/src/one.cpp": FRONT},
+        sources=Sources({"/src/one.cpp": FRONT}),
         precompile=True,
     )
 

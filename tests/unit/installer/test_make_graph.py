@@ -9,7 +9,9 @@ from apex_installer.make.graph import (
     HEADER,
     LINK,
     Graph,
+    Sources,
     build_graph,
+    may_shadow,
     place,
     takes_header,
 )
@@ -26,7 +28,7 @@ def graph_of(*modules: str, sources: dict[str, str] | None = None, **options: bo
         modules=modules,
         architectures=SM90,
         shim="/w/shim",
-        sources=sources or {},
+        sources=Sources(sources or {}),
         **{"precompile": False, **options},
     )
 
@@ -50,7 +52,12 @@ def test_a_module_that_setup_does_not_make_is_named_with_those_it_makes() -> Non
 def test_device_code_without_architectures_is_refused() -> None:
     with pytest.raises(CompileError, match="two has device code, but no architecture"):
         build_graph(
-            CAPTURE, modules=["two"], architectures=None, shim="", sources={}, precompile=False
+            CAPTURE,
+            modules=["two"],
+            architectures=None,
+            shim="",
+            sources=Sources({}),
+            precompile=False,
         )
 
 
@@ -84,7 +91,7 @@ def test_the_command_of_device_code_does_not_name_the_python() -> None:
     other = replace(CAPTURE, facts={**CAPTURE.facts, "python_includes": ["/torch/include"]})
     assert PYTHON_INCLUDE not in " ".join(graph_of("two").of_kind(CUDA)[0].argv)
     graph = build_graph(
-        other, modules=["two"], architectures=SM90, shim="/s", sources={}, precompile=False
+        other, modules=["two"], architectures=SM90, shim="/s", sources=Sources({}), precompile=False
     )
     assert PYTHON_INCLUDE in " ".join(graph.of_kind(CUDA)[0].argv)
 
@@ -112,6 +119,50 @@ def test_one_header_serves_all_sources_of_the_same_flags() -> None:
         assert node.header == header.name
         assert node.argv[1:4] == ("-Werror=invalid-pch", "-include", header.source)
         assert node.plain == (node.argv[0], *node.argv[4:])
+
+
+def test_a_folder_of_the_source_s_own_headers_makes_no_second_header() -> None:
+    more = replace(
+        CAPTURE.compiles[-1], argv=(*CAPTURE.compiles[-1].argv, "-I/src/csrc", "-I/src/other")
+    )
+    capture = replace(CAPTURE, compiles=(*CAPTURE.compiles[:-1], more))
+
+    def headers(*own: str) -> int:
+        graph = build_graph(
+            capture,
+            modules=["one", "two"],
+            architectures=SM90,
+            shim="/s",
+            sources=Sources({"/src/one.cpp": FRONT, "/src/two.cpp": FRONT}, own),
+            precompile=True,
+        )
+        return len(graph.of_kind(HEADER))
+
+    assert headers("/src/csrc", "/src/other") == 1
+    assert headers("/src/csrc") == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "shadows"),
+    [
+        (["type_shim.h", "mlp.cpp"], False),
+        (["cuda.h"], True),
+        (["vector"], True),
+        (["megatron/"], False),
+        (["torch/"], True),
+        ([], False),
+    ],
+    ids=[
+        "own names",
+        "a name of CUDA's",
+        "a name of the C++ library's",
+        "own folder",
+        "torch",
+        "empty",
+    ],
+)
+def test_a_folder_that_could_shadow_a_header_is_told(names: list[str], *, shadows: bool) -> None:
+    assert may_shadow(names, ["cuda.h", "torch/"]) is shadows
 
 
 @pytest.mark.parametrize(
@@ -144,7 +195,12 @@ def test_objects_of_a_device_link_come_before_it() -> None:
         links=(link("one", "one", "one_kernel", "all"),),
     )
     graph = build_graph(
-        capture, modules=["one"], architectures=SM90, shim="/s", sources={}, precompile=False
+        capture,
+        modules=["one"],
+        architectures=SM90,
+        shim="/s",
+        sources=Sources({}),
+        precompile=False,
     )
     names = [node.name for node in graph.nodes]
     assert graph.named()[linked.output].needs == (f"{BUILD}/temp/one_kernel.o",)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from apex_installer.errors import CompileError
 from apex_installer.make.account import (
@@ -22,7 +23,16 @@ from apex_installer.make.account import (
 from apex_installer.make.capture import Capture, run_capture
 from apex_installer.make.estimate import estimate
 from apex_installer.make.freshness import Keys, find_work
-from apex_installer.make.graph import LINK, SHIM, SHIM_SOURCE, Graph, build_graph
+from apex_installer.make.graph import (
+    LINK,
+    SHIM,
+    SHIM_SOURCE,
+    Graph,
+    Sources,
+    build_graph,
+    include_folders,
+    may_shadow,
+)
 from apex_installer.make.pack import pack_wheel
 from apex_installer.make.prepare import Tools, prepare_tools
 from apex_installer.make.process import signals_as_exceptions
@@ -183,10 +193,29 @@ def _plan(request: BuildRequest, capture: Capture, tools: Tools, shop: _Workshop
         modules=request.modules,
         architectures=request.arch,
         shim=shop.shim,
-        sources={one.inputs[0]: _read(one.inputs[0]) for one in capture.compiles},
+        sources=Sources(
+            texts={one.inputs[0]: _read(one.inputs[0]) for one in capture.compiles},
+            own_includes=_find_own_includes(request, capture),
+        ),
         precompile=tools.compiler.is_gcc,
         strip=request.strip,
     )
+
+
+def _find_own_includes(request: BuildRequest, capture: Capture) -> Tuple[str, ...]:
+    """The source's include folders that a precompiled header may leave out."""
+    folders = {folder for one in capture.compiles for folder in include_folders(one.argv)}
+    mine = {one for one in folders if one.startswith(request.source + os.sep)}
+    library = glob.glob("/usr/include/c++/*")
+    others = {name for one in (*(folders - mine), "/usr/include", *library) for name in _names(one)}
+    return tuple(sorted(one for one in mine if not may_shadow(_names(one), others)))
+
+
+def _names(folder: str) -> List[str]:
+    if not os.path.isdir(folder):
+        return []
+    with os.scandir(folder) as entries:
+        return [f"{one.name}/" if one.is_dir() else one.name for one in entries]
 
 
 def _compile(

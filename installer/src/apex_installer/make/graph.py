@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from apex_installer.errors import CompileError
 from apex_installer.make.capture import Capture
@@ -81,21 +81,31 @@ class Graph:
         return tuple(node for node in self.nodes if node.kind == kind)
 
 
+@dataclass(frozen=True)
+class Sources:
+    """What the graph has to know of the source's files."""
+
+    texts: Mapping[str, str]
+    """Of each captured source file, by path."""
+    own_includes: Tuple[str, ...] = ()
+    """The source's include folders that torch's headers find nothing in."""
+
+
 def build_graph(
     capture: Capture,
     *,
     modules: Sequence[str],
     architectures: Optional[Architectures],
     shim: str,
-    sources: Mapping[str, str],
+    sources: Sources,
     precompile: bool,
     strip: bool = False,
 ) -> Graph:
     """The graph that makes `modules` for `architectures`.
 
-    `shim` is the folder that holds the stand-in for torch/extension.h, `sources` the text of each
-    captured source file, `precompile` whether the C++ compiler is gcc. CompileError names modules
-    that setup.py does not make with these flags, and device code without architectures.
+    `shim` is the folder that holds the stand-in for torch/extension.h, `precompile` whether the
+    C++ compiler is gcc. CompileError names modules that setup.py does not make with these flags,
+    and device code without architectures.
     """
     links = _choose_links(capture, modules)
     compiles = {one.output: one for one in capture.compiles}
@@ -115,7 +125,7 @@ def build_graph(
                     architectures=architectures,
                     shim=shim,
                     python_includes=capture.facts["python_includes"],
-                    text=sources.get(compile_.inputs[0], ""),
+                    text=sources.texts.get(compile_.inputs[0], ""),
                     among=owners,
                 )
             )
@@ -204,15 +214,15 @@ def takes_header(text: str) -> bool:
     return False
 
 
-def _with_header(nodes: Sequence[Node], *, build: str, sources: Mapping[str, str]) -> List[Node]:
+def _with_header(nodes: Sequence[Node], *, build: str, sources: Sources) -> List[Node]:
     """Add one precompiled header per set of flags, and let the sources that may use it know."""
     headers: Dict[Tuple[str, ...], Node] = {}
     result: List[Node] = []
     for node in nodes:
-        if node.kind != CPP or not takes_header(sources.get(node.source, "")):
+        if node.kind != CPP or not takes_header(sources.texts.get(node.source, "")):
             result.append(node)
             continue
-        flags = _shared_flags(node)
+        flags = _shared_flags(node, sources.own_includes)
         if flags not in headers:
             name = os.path.join(build, f"header-{len(headers)}", "torch_extension.h")
             argv = (
@@ -246,17 +256,32 @@ def _with_header(nodes: Sequence[Node], *, build: str, sources: Mapping[str, str
     return [*headers.values(), *result]
 
 
-def _shared_flags(node: Node) -> Tuple[str, ...]:
+def _shared_flags(node: Node, own_includes: Sequence[str]) -> Tuple[str, ...]:
     """The line without what names this source or this module.
 
     torch's headers never read TORCH_EXTENSION_NAME; gcc would refuse the header if they did.
     """
-    argv = without_pairs(node.argv, ("-o", "-MF"))
+    argv = without_includes(without_pairs(node.argv, ("-o", "-MF")), own_includes)
     return tuple(
         part
         for part in argv
         if part not in {"-c", "-MD", node.source} and not part.startswith("-DTORCH_EXTENSION_NAME=")
     )
+
+
+def include_folders(argv: Iterable[str]) -> Tuple[str, ...]:
+    """The folders of `-I` in its joined spelling, which is the one that torch writes."""
+    return tuple(part[2:] for part in argv if part.startswith("-I") and len(part) > len("-I"))
+
+
+def may_shadow(names: Iterable[str], others: Iterable[str]) -> bool:
+    """Whether a folder of these names could give torch's headers another file than without it.
+
+    It could where it holds a name that another include folder has, or a file without an ending, as
+    the C++ library's own headers are named. Folders end in `/`.
+    """
+    known = set(others)
+    return any(name in known or not (name.endswith("/") or "." in name) for name in names)
 
 
 def place(argv: Sequence[str], paths: Mapping[str, str]) -> Tuple[str, ...]:
