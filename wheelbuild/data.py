@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from wheelbuild.matrix import Row
 
 Parsed = TypeVar("Parsed")
-
 OURS = Path(__file__).parent
 """The package's own data."""
 
@@ -35,6 +34,11 @@ class FarmData:
     matrix: Matrix
     toolkits: Toolkits
     directory: Path
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is the package's own."""
+        return self.directory == OURS
 
 
 def load_data(directory: Path | None = None) -> FarmData:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from apex_installer.model.arch import version_text
 from apex_installer.model.recipe import Recipe as ThinRecipe
+from wheelbuild.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,7 +37,15 @@ def thin_texts(data: FarmData) -> dict[str, str]:
 
 
 def write_thin_texts(data: FarmData, *, folder: Path | None = None) -> tuple[Path, ...]:
-    """Write what differs into the installed package's `data` folder; return what was written."""
+    """Write what differs into the installed package's `data` folder; return what was written.
+
+    UsageError for another data folder than our own: that is what a zipapp is packed from.
+    """
+    if folder is None and not data.is_ours:
+        raise UsageError(
+            f"--write is for our own data, not for {data.directory}: "
+            "wheelbuild zipapp packs another folder's"
+        )
     into = folder or thin_folder()
     written = []
     for name, text in thin_texts(data).items():

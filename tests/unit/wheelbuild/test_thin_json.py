@@ -9,6 +9,7 @@ from apex_installer.errors import UsageError
 from apex_installer.model.recipe import Recipe
 from support.farm_data import NEW, OLD, small_data
 from wheelbuild.data import FarmData, load_data
+from wheelbuild.errors import UsageError as FarmUsageError
 from wheelbuild.thin_json import list_stale, thin_recipe, thin_texts, write_thin_texts
 
 
@@ -30,6 +31,12 @@ def test_only_what_differs_is_written(data: FarmData, tmp_path: Path) -> None:
     (tmp_path / "checks.json").write_text("{}")
     assert list_stale(data, folder=tmp_path) == ("checks.json",)
     assert [path.name for path in write_thin_texts(data, folder=tmp_path)] == ["checks.json"]
+
+
+def test_another_folder_is_never_written_into_the_package(data: FarmData) -> None:
+    with pytest.raises(FarmUsageError, match="wheelbuild zipapp packs another folder's"):
+        write_thin_texts(data)
+    assert list_stale(load_data()) == ()
 
 
 def test_the_thin_part_reads_the_recipe(data: FarmData) -> None:
