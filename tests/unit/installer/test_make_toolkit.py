@@ -4,7 +4,7 @@ import pytest
 
 from apex_installer.errors import ToolkitError
 from apex_installer.make import needs, toolkit
-from apex_installer.make.compose import check_whole, lay_links, nvidia_folders
+from apex_installer.make.compose import check_whole, complete_toolkit, lay_links, nvidia_folders
 from apex_installer.make.needs import HostCompiler, Target, parse_gcc_version, target_faults
 from apex_installer.make.surroundings import build_environment
 from apex_installer.make.toolkit import gcc_limit, list_candidates, parse_top
@@ -146,6 +146,28 @@ def test_links_join_nvcc_and_torchs_headers_and_the_first_wins(tmp_path: Path) -
     assert (out / "lib/libcublas.so").exists()
     lay_links([str(nvcc)], into=str(out))  # again: the old one is replaced
     assert not (out / "include/cusparse.h").exists()
+
+
+def test_a_toolkit_in_use_is_not_laid_anew(tmp_path: Path) -> None:
+    nvcc, into = tmp_path / "nvcc", tmp_path / "into"
+    make_files(nvcc, "bin/nvcc", "include/cuda_runtime.h", "include/crt/host_config.h")
+    make_files(tmp_path, "nvidia/cu13/include/cusparse.h", "nvidia/cu13/lib/libcudart.so.13")
+    make_files(tmp_path, "nvidia/cu13/include/cublas_v2.h", "nvidia/cu13/include/cusolverDn.h")
+
+    def complete() -> int:
+        made = complete_toolkit(
+            toolkit.Toolkit(str(nvcc), "13.0", "CUDA_HOME"),
+            torch_directory=str(tmp_path / "torch"),
+            into=str(into),
+        )
+        assert made.home == str(into)
+        return into.stat().st_ino
+
+    first = complete()
+    assert complete() == first
+    make_files(tmp_path, "nvidia/cudnn/include/cudnn.h")
+    assert complete() != first
+    assert (into / "include/cudnn.h").exists()
 
 
 def test_torchs_cuda_folders_are_found_in_both_layouts(tmp_path: Path) -> None:

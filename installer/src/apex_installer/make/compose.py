@@ -8,15 +8,17 @@ with versioned names only. A toolkit that is nvcc alone becomes whole by links t
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import zipfile
-from typing import List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 from apex_installer.errors import ToolkitError
 from apex_installer.make.toolkit import Toolkit, find_missing, read_release
 
+_MADE_OF = "made-of.json"
 _VERSIONED = re.compile(r"^(lib.+\.so)\.\d+$")
 
 
@@ -42,7 +44,10 @@ def complete_toolkit(toolkit: Toolkit, *, torch_directory: str, into: str) -> To
     """
     if not find_missing(toolkit.home):
         return toolkit
-    lay_links([toolkit.home, *nvidia_folders(torch_directory)], into=into)
+    folders = [toolkit.home, *nvidia_folders(torch_directory)]
+    # Another build may be compiling with it: only laid anew where it would differ.
+    if _made_of(into) != folders or find_missing(into):
+        lay_links(folders, into=into)
     check_whole(into, toolkit.how)
     return Toolkit(into, toolkit.version, f"{toolkit.how}, completed with torch's headers")
 
@@ -88,8 +93,19 @@ def lay_links(folders: Sequence[str], *, into: str) -> None:
     _merge(_without_twins(libraries), into=os.path.join(fresh, "lib64"))
     os.symlink("lib64", os.path.join(fresh, "lib"))
     _name_without_version(os.path.join(fresh, "lib64"))
+    with open(os.path.join(fresh, _MADE_OF), "w", encoding="utf-8") as file:
+        json.dump(list(folders), file)
     shutil.rmtree(into, ignore_errors=True)
     os.replace(fresh, into)
+
+
+def _made_of(home: str) -> List[str]:
+    """The folders that links were laid to, or none."""
+    try:
+        with open(os.path.join(home, _MADE_OF), encoding="utf-8") as file:
+            return list(json.load(file))
+    except (OSError, ValueError):
+        return []
 
 
 def _without_twins(folders: Sequence[str]) -> List[str]:
@@ -99,7 +115,7 @@ def _without_twins(folders: Sequence[str]) -> List[str]:
 
 def _merge(folders: Sequence[str], *, into: str) -> None:
     """Link every name of the folders; a folder that several have becomes a folder of links."""
-    holders: dict[str, List[str]] = {}
+    holders: Dict[str, List[str]] = {}
     for folder in folders:
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
             holders.setdefault(name, []).append(os.path.join(folder, name))
