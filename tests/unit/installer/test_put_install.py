@@ -17,7 +17,6 @@ from apex_installer.put.install import install_wheel
 from apex_installer.put.installed import Installed, read_installed
 from apex_installer.put.remove import remove
 from apex_installer.put.swap import heal
-from support.judge import look
 from support.targets import FOREIGN_VERSION, add_foreign, tree
 from support.wheels import MadeWheel, make_wheel, tiny_environment, tiny_recipe
 
@@ -78,9 +77,6 @@ def assert_whole(target: Path, version: str) -> None:
     from apex_installer.put.intact import record_faults  # noqa: PLC0415
 
     assert record_faults(installed) == ()
-
-
-assert look  # the judge itself is used by tests that may start a process
 
 
 def test_fresh_leaves_nothing_else(target: Path, older: MadeWheel) -> None:

@@ -13,7 +13,7 @@ from typing import Optional, Sequence, Tuple
 
 from apex_installer.model.recipe import Recipe
 from apex_installer.put.advance import advance, clean, forget, has_begun, is_in, undo
-from apex_installer.put.installed import Installed, find_metadata
+from apex_installer.put.installed import RECEIPT, Installed, find_metadata
 from apex_installer.put.intact import extra_files
 from apex_installer.put.journal import DONE, MOVING, Journal, mark_done, read_journal, write_journal
 from apex_installer.put.move import is_free, move
@@ -182,10 +182,12 @@ def _heal_finish(workspace: Workspace, journal: Journal) -> str:
 
 
 def _heal_abandon(workspace: Workspace, journal: Journal) -> str:
-    for unit in journal.into:
-        ours = not os.path.lexists(workspace.in_it(f"{journal.new}/{unit}"))
-        if ours and unit.endswith(".dist-info"):
-            move(os.path.join(workspace.target, unit), workspace.in_it(f"{journal.new}/{unit}"))
+    """Theirs stays; what would describe ours beside it, the old or the new, goes."""
+    for folder, units in ((journal.old, journal.out), (journal.new, journal.into)):
+        for unit in units:
+            place, saved = os.path.join(workspace.target, unit), workspace.in_it(f"{folder}/{unit}")
+            if os.path.isfile(os.path.join(place, RECEIPT)) and not os.path.lexists(saved):
+                move(place, saved)
     mark_done(workspace.path)
     notes = clean(workspace, journal)
     line = f"an interrupted change to {journal.what} was given up: another one is in its place now"
