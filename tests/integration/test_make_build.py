@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import subprocess
-import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -228,10 +227,3 @@ def test_all_that_the_machine_lacks_is_named_at_once(
     said = str(refused.value)
     assert f"--toolkit ({tmp_path}) has no bin/nvcc that runs" in said
     assert "no g++ (c++ and g++ not found): apt-get install g++" in said
-
-
-def test_leftovers_of_a_killed_build_do_no_harm(request_: BuildRequest, tmp_path: Path) -> None:
-    stale = Path(request_.work) / "tmp-1"
-    stale.mkdir(exist_ok=True)
-    time.sleep(0)
-    assert make(request_, tmp_path).timeline == ()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-import shutil
 import sys
-import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
@@ -25,8 +23,6 @@ from apex_installer.make.estimate import estimate
 from apex_installer.make.freshness import Keys, find_work
 from apex_installer.make.graph import (
     LINK,
-    SHIM,
-    SHIM_SOURCE,
     Graph,
     Sources,
     build_graph,
@@ -41,6 +37,7 @@ from apex_installer.make.request import BuildRequest
 from apex_installer.make.run import Made, Progress, Settings, run_graph
 from apex_installer.make.store import Places, Store
 from apex_installer.make.width import Width, choose_width, read_limits
+from apex_installer.make.workshop import Workshop, open_workshop, read_text
 
 
 @dataclass(frozen=True)
@@ -60,21 +57,6 @@ class Built:
     """What `build.json` in the work folder holds."""
 
 
-@dataclass(frozen=True)
-class _Workshop:
-    """The folders of one build."""
-
-    work: str
-    private: str
-    """Removed at the end; the compilers' TMPDIR."""
-    log: str
-    ends_at: Optional[float]
-
-    @property
-    def shim(self) -> str:
-        return os.path.join(self.work, "shim")
-
-
 def build_wheel(
     request: BuildRequest,
     *,
@@ -88,35 +70,23 @@ def build_wheel(
     ToolkitError names all that the machine lacks, CompileError the first error with file and
     line, DeadlineError the time limit; on each of them no child process is left.
     """
-    began, used = time.monotonic(), cpu_seconds()
-    printer = ProgressPrinter(sys.stderr)
-    shop = _open_workshop(request, log=os.path.abspath(log), began=began)
-    steps = _Clock(began)
-    try:
-        with signals_as_exceptions():
-            tools = prepare_tools(
-                request,
-                environ=os.environ if environ is None else environ,
-                work=shop.work,
-                temporary=shop.private,
-            )
-            steps.mark("prepare")
-            capture = _capture(request, tools, shop)
-            steps.mark("capture")
-            graph = _plan(request, capture, tools, shop)
+    used, printer = cpu_seconds(), ProgressPrinter(sys.stderr)
+    with signals_as_exceptions(), open_workshop(request, log=log) as shop:
+        tools = _prepare(request, shop, environ=os.environ if environ is None else environ)
+        capture = _capture(request, tools, shop)
+        graph = _plan(request, capture, tools, shop)
+        try:
             made, account = _compile(
                 request, capture, graph, tools, shop, on_progress=on_progress or printer
             )
-            steps.mark("compile")
-            modules = {node.module: made.paths[node.name] for node in graph.of_kind(LINK)}
-            wheel = pack_wheel(request, capture=capture, modules=modules, out=out)
-            steps.mark("pack")
-    finally:
-        printer.close()
-        shutil.rmtree(shop.private, ignore_errors=True)
+        finally:
+            printer.close()
+        modules = {node.module: made.paths[node.name] for node in graph.of_kind(LINK)}
+        wheel = pack_wheel(request, capture=capture, modules=modules, out=out)
+        shop.mark("pack")
     account.update(
-        steps=steps.seconds,
-        seconds=round(time.monotonic() - began, 3),
+        steps=shop.seconds,
+        seconds=round(sum(shop.seconds.values()), 3),
         cpu_seconds=round(cpu_seconds() - used, 3),
     )
     write_json(os.path.join(shop.work, BUILD), account)
@@ -130,40 +100,17 @@ def build_wheel(
     )
 
 
-class _Clock:
-    """Seconds per step, in order."""
-
-    def __init__(self, began: float) -> None:
-        self._last = began
-        self.seconds: Dict[str, float] = {}
-
-    def mark(self, step: str) -> None:
-        now = time.monotonic()
-        self.seconds[step] = round(now - self._last, 3)
-        self._last = now
+def _prepare(request: BuildRequest, shop: Workshop, *, environ: Mapping[str, str]) -> Tools:
+    tools = prepare_tools(request, environ=environ, work=shop.work, temporary=shop.private)
+    shop.note(f"toolkit: {tools.toolkit}")
+    shop.note(f"compiler: {tools.compiler.cxx} {tools.compiler.version}")
+    if tools.removed:
+        shop.note(f"variables left out: {', '.join(tools.removed)}")
+    shop.mark("prepare")
+    return tools
 
 
-def _open_workshop(request: BuildRequest, *, log: str, began: float) -> _Workshop:
-    work = os.path.abspath(request.work)
-    limit = request.time_limit
-    shop = _Workshop(
-        work=work,
-        private=os.path.join(work, f"tmp-{os.getpid()}"),
-        log=log,
-        ends_at=None if limit is None else began + limit,
-    )
-    for folder in (shop.private, os.path.dirname(log)):
-        os.makedirs(folder, exist_ok=True)
-    # The shim's time must be older than any compiler's start, so it is not written anew.
-    shim = os.path.join(shop.shim, SHIM)
-    if _read(shim) != SHIM_SOURCE:
-        os.makedirs(os.path.dirname(shim), exist_ok=True)
-        _write(shim, SHIM_SOURCE)
-    _write(log, f"# {request.cell} {request.version}\n")
-    return shop
-
-
-def _capture(request: BuildRequest, tools: Tools, shop: _Workshop) -> Capture:
+def _capture(request: BuildRequest, tools: Tools, shop: Workshop) -> Capture:
     folder = os.path.join(shop.private, "capture")
     os.makedirs(folder)
     try:
@@ -184,17 +131,18 @@ def _capture(request: BuildRequest, tools: Tools, shop: _Workshop) -> Capture:
             f"{request.interpreter} has torch {found}, but {request.cell} is to be built against "
             f"{request.torch}"
         )
+    shop.mark("capture")
     return capture
 
 
-def _plan(request: BuildRequest, capture: Capture, tools: Tools, shop: _Workshop) -> Graph:
+def _plan(request: BuildRequest, capture: Capture, tools: Tools, shop: Workshop) -> Graph:
     return build_graph(
         capture,
         modules=request.modules,
         architectures=request.arch,
         shim=shop.shim,
         sources=Sources(
-            texts={one.inputs[0]: _read(one.inputs[0]) for one in capture.compiles},
+            texts={one.inputs[0]: read_text(one.inputs[0]) for one in capture.compiles},
             own_includes=_find_own_includes(request, capture),
         ),
         precompile=tools.compiler.is_gcc,
@@ -223,27 +171,13 @@ def _compile(
     capture: Capture,
     graph: Graph,
     tools: Tools,
-    shop: _Workshop,
+    shop: Workshop,
     *,
     on_progress: Callable[[Progress], None],
 ) -> Tuple[Made, Dict[str, Any]]:
-    facts = capture.facts
-    folders = {
-        "torch": str(facts["torch_directory"]),
-        "source": request.source,
-        "shim": shop.shim,
-        **({"cuda": tools.toolkit.home} if tools.toolkit else {}),
-    }
-    places = Places(folders)
-    store = Store(os.path.join(shop.work, "objects"), places=places)
-    keys = Keys(
-        store,
-        places,
-        modules=os.path.join(shop.work, "modules"),
-        path=tools.environ["PATH"],
-        salt=f"{facts['torch']} {facts['torch_git']}",
-    )
+    store, keys = _open_store(request, capture, tools, shop)
     width = _width(request)
+    shop.note(f"{width.jobs} at once: {width.why}")
     made = run_graph(
         graph,
         find_work(graph, store=store, keys=keys),
@@ -261,6 +195,7 @@ def _compile(
         on_progress=on_progress,
     )
     write_timings(shop.work, made)
+    shop.mark("compile")
     return made, account_of(
         request,
         capture=capture,
@@ -272,20 +207,30 @@ def _compile(
     )
 
 
+def _open_store(
+    request: BuildRequest, capture: Capture, tools: Tools, shop: Workshop
+) -> Tuple[Store, Keys]:
+    facts = capture.facts
+    places = Places(
+        {
+            "torch": str(facts["torch_directory"]),
+            "source": request.source,
+            "shim": shop.shim,
+            **({"cuda": tools.toolkit.home} if tools.toolkit else {}),
+        }
+    )
+    store = Store(os.path.join(shop.work, "objects"), places=places)
+    keys = Keys(
+        store,
+        places,
+        modules=os.path.join(shop.work, "modules"),
+        path=tools.environ["PATH"],
+        salt=f"{facts['torch']} {facts['torch_git']}",
+    )
+    return store, keys
+
+
 def _width(request: BuildRequest) -> Width:
     if request.jobs:
         return Width(request.jobs, f"--jobs {request.jobs}")
     return choose_width(read_limits())
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""
-
-
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
