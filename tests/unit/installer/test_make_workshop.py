@@ -4,22 +4,26 @@ from pathlib import Path
 import pytest
 
 from apex_installer.errors import DeadlineError
-from apex_installer.make.graph import SHIM
+from apex_installer.make.graph import EXTENSION
 from apex_installer.make.workshop import open_workshop
 from support.jobs import make_request
 
 
 def test_what_is_private_is_removed_on_every_way_out(tmp_path: Path) -> None:
     request = make_request(work=str(tmp_path / "work"))
-    with (
-        pytest.raises(DeadlineError),
-        open_workshop(request, log=str(tmp_path / "log")) as shop,
-    ):
-        private = Path(shop.private)
-        assert private.is_dir()
-        raise DeadlineError("late")
-    assert not private.exists()
-    assert (Path(shop.shim) / SHIM).is_file()
+    seen = []
+
+    def fail() -> None:
+        with open_workshop(request, log=str(tmp_path / "log")) as shop:
+            seen.append(shop)
+            assert Path(shop.private).is_dir()
+            raise DeadlineError("late")
+
+    with pytest.raises(DeadlineError):
+        fail()
+    (shop,) = seen
+    assert not Path(shop.private).exists()
+    assert (Path(shop.shim) / EXTENSION).is_file()
 
 
 def test_the_shim_keeps_its_time(tmp_path: Path) -> None:
@@ -27,7 +31,7 @@ def test_the_shim_keeps_its_time(tmp_path: Path) -> None:
     times = set()
     for _ in range(2):
         with open_workshop(request, log=str(tmp_path / "log")) as shop:
-            shim = Path(shop.shim) / SHIM
+            shim = Path(shop.shim) / EXTENSION
             times.add(shim.stat().st_mtime)
             os.utime(shim, (1_000_000, 1_000_000))
     assert len(times) == 2

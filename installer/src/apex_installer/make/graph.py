@@ -30,9 +30,12 @@ LINK = "link"
 HEADER = "header"
 
 HEADER_SOURCE = "#include <torch/extension.h>\n"
-SHIM = "torch/extension.h"
+EXTENSION = "torch/extension.h"
 SHIM_SOURCE = "#pragma once\n#include <torch/types.h>\n"
-"""What device code needs of torch/extension.h: tensors. Not Python.h, half of the compile."""
+"""What device code needs of torch/extension.h: tensors. Not Python.h, not the C++ frontend
+(torch::nn, …): those are half of the compile."""
+SHIMS = {EXTENSION: SHIM_SOURCE, "torch/torch.h": SHIM_SOURCE}
+"""Stand-ins by name. With BuildExtension's flags torch/torch.h means torch/extension.h too."""
 
 _INCLUDE = re.compile(r"^\s*#\s*include\s*<([^>]+)>")
 _NEEDS_PYTHON = re.compile(r"\b(PYBIND11_MODULE|pybind11|THPVariable\w*|PyObject)\b")
@@ -103,7 +106,7 @@ def build_graph(
 ) -> Graph:
     """The graph that makes `modules` for `architectures`.
 
-    `shim` is the folder that holds the stand-in for torch/extension.h, `precompile` whether the
+    `shim` is the folder that holds the stand-ins, `precompile` whether the
     C++ compiler is gcc. CompileError names modules that setup.py does not make with these flags,
     and device code without architectures.
     """
@@ -209,7 +212,7 @@ def takes_header(text: str) -> bool:
         include = _INCLUDE.match(line)
         if not include:
             return False
-        if include.group(1) == SHIM:
+        if include.group(1) == EXTENSION:
             return True
     return False
 

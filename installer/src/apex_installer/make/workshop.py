@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, Optional
 
-from apex_installer.make.graph import SHIM, SHIM_SOURCE
+from apex_installer.make.graph import SHIMS
 from apex_installer.make.request import BuildRequest
 
 
@@ -30,7 +30,7 @@ class Workshop:
 
     @property
     def shim(self) -> str:
-        """The folder that holds the stand-in for torch/extension.h."""
+        """The folder that holds the stand-ins for torch's headers."""
         return os.path.join(self.work, "shim")
 
     def note(self, line: str) -> None:
@@ -59,10 +59,11 @@ def open_workshop(request: BuildRequest, *, log: str) -> Iterator[Workshop]:
     for folder in (shop.private, os.path.dirname(shop.log)):
         os.makedirs(folder, exist_ok=True)
     # An object is not trusted whose inputs are newer than its compiler's start.
-    shim = os.path.join(shop.shim, SHIM)
-    if read_text(shim) != SHIM_SOURCE:
-        os.makedirs(os.path.dirname(shim), exist_ok=True)
-        _write(shim, SHIM_SOURCE)
+    for name, text in SHIMS.items():
+        path = os.path.join(shop.shim, name)
+        if read_text(path) != text:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            _write(path, text)
     _write(shop.log, f"# {request.cell} {request.version}\n")
     try:
         yield shop
