@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -224,7 +223,7 @@ def test_reads_back_what_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", json.dumps({"schema": 2, **asdict(JOURNAL), "more": 1})]
+    "text", ["", "{}", "[]", json.dumps({"schema": 2, **JOURNAL._asdict(), "more": 1})]
 )
 def test_one_that_cannot_be_read_is_not_guessed_at(target: Path, text: str) -> None:
     put(target)

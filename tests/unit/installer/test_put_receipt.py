@@ -163,7 +163,7 @@ def test_one_that_cannot_be_read_is_none(installed: Installed, text: str) -> Non
 
 
 def test_an_entry_that_cannot_be_read(installed: Installed) -> None:
-    receipt = replace(receipt_of(installed), entry={})
+    receipt = receipt_of(installed)._replace(entry={})
     why = receipt_stands(
         receipt,
         environment=tiny_environment(installed.directory),

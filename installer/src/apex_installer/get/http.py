@@ -9,7 +9,6 @@ import os
 import re
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import (
     TYPE_CHECKING,
     Callable,
@@ -100,7 +99,7 @@ class Fetcher:
         target = source.joined(relative)
         _check_no_downgrade(source, target)
         self._remember(source)
-        return replace(target, credentials="").text
+        return target._replace(credentials="").text
 
     def fetch(self, url: str, *, limit: int) -> bytes:
         """A whole document of at most `limit` bytes.
@@ -195,7 +194,7 @@ class Fetcher:
     def _allowed(self, address: Url) -> Url:
         """The address with what is known for its origin; UsageError for plain http elsewhere."""
         self._remember(address)
-        address = replace(address, credentials=self._credentials.get(address.origin, ""))
+        address = address._replace(credentials=self._credentials.get(address.origin, ""))
         if address.scheme != "http" or address.is_loopback or self._allow_http:
             return address
         raise UsageError(

@@ -7,8 +7,7 @@ than an index should be able to say.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import List, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 from apex_installer.errors import TrustError, UsageError
 
@@ -22,8 +21,7 @@ _NOT_PRINTABLE = re.compile(r"[^\x21-\x7e]")
 _LOOPBACK = re.compile(r"^(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])$")
 
 
-@dataclass(frozen=True)
-class Url:
+class Url(NamedTuple):
     """One URL, taken apart."""
 
     scheme: str
@@ -106,7 +104,7 @@ class Url:
             reference = f"{self.scheme}:{reference}"
         if _ABSOLUTE.match(reference):
             url = Url.parse(reference)
-            return replace(url, path=_without_dots(url.path))
+            return url._replace(path=_without_dots(url.path))
         base = self.path.partition("?")[0]
         if not reference:
             return self
@@ -116,7 +114,7 @@ class Url:
             path = base + reference
         else:
             path = base[: base.rindex("/") + 1] + reference
-        return replace(self, path=_without_dots(path))
+        return self._replace(path=_without_dots(path))
 
 
 def _byte(match: re.Match[bytes]) -> bytes:

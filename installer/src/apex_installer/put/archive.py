@@ -12,8 +12,7 @@ import os
 import stat
 import struct
 import zlib
-from dataclasses import dataclass
-from typing import Callable, Iterator, List, Tuple
+from typing import Callable, Iterator, List, NamedTuple, Tuple
 
 from apex_installer.errors import TrustError
 
@@ -44,8 +43,7 @@ Read = Callable[[int, int], bytes]
 """(count, position) -> bytes of the archive."""
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One file of the archive."""
 
     name: str
@@ -68,8 +66,7 @@ class Member:
         return stat.S_IFMT(self.mode) in (0, stat.S_IFREG) and not self.name.endswith("/")
 
 
-@dataclass(frozen=True)
-class Directory:
+class Directory(NamedTuple):
     """The archive's own list of its members, and the bytes it was read from."""
 
     members: Tuple[Member, ...]
@@ -130,8 +127,7 @@ def _inflated(inflate: zlib._Decompress, packed: bytes, name: str) -> bytes:
         raise TrustError(f"{name} cannot be unpacked: {error}") from error
 
 
-@dataclass(frozen=True)
-class _Central:
+class _Central(NamedTuple):
     """A header of the central directory, as far as the local one must repeat it."""
 
     raw_name: bytes

@@ -7,8 +7,8 @@ import os
 import re
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Callable, Dict, Optional, Sequence, Tuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from apex_installer import __version__
 from apex_installer.errors import TargetError
@@ -38,8 +38,7 @@ Check = Callable[[Sequence[str]], None]
 """Takes the paths of the staged modules; raises to refuse them."""
 
 
-@dataclass(frozen=True)
-class _Plan:
+class _Plan(NamedTuple):
     """All that one install needs to know."""
 
     entry: Entry

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from apex_installer.errors import TargetError
 
@@ -17,8 +16,7 @@ MOVING, DONE = "journal.json", "done.json"
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
-class Journal:
+class Journal(NamedTuple):
     """One swap. Names of units are relative to the target, of folders to the workspace."""
 
     what: str
@@ -49,7 +47,7 @@ def write_journal(workspace: str, journal: Journal) -> None:
     """Atomically: it is there whole or not at all."""
     path = os.path.join(workspace, MOVING)
     with open(f"{path}.part", "w", encoding="utf-8") as file:
-        json.dump({"schema": SCHEMA, **asdict(journal)}, file)
+        file.write(json.dumps({"schema": SCHEMA, **journal._asdict()}))
     os.rename(f"{path}.part", path)
 
 

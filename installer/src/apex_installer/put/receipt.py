@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from apex_installer.errors import TrustError
 from apex_installer.model.entry import Entry
@@ -19,8 +18,7 @@ from apex_installer.put.installed import RECEIPT, Installed
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What was installed, into what, and how its files looked."""
 
     outcome: str
@@ -67,7 +65,8 @@ def write_receipt(dist_info: str, receipt: Receipt) -> None:
     """Write it into the dist-info folder, at once and whole. OSError passes."""
     path = os.path.join(dist_info, RECEIPT)
     with open(f"{path}.part", "w", encoding="utf-8") as file:
-        json.dump(asdict(receipt), file, separators=(",", ":"), sort_keys=True)
+        # dumps, not dump: only that one is written in C
+        file.write(json.dumps(receipt._asdict(), separators=(",", ":"), sort_keys=True))
     os.chmod(f"{path}.part", 0o644)
     os.rename(f"{path}.part", path)
 
@@ -170,5 +169,5 @@ def _hash_and_renew(
             return f"{path} was changed"
     with suppress(OSError):  # in a read-only image they are hashed at every start
         files = {**receipt.files, **stat_files(installed.directory, touched)}
-        write_receipt(installed.dist_info, replace(receipt, files=files))
+        write_receipt(installed.dist_info, receipt._replace(files=files))
     return None

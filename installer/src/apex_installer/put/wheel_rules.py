@@ -7,9 +7,8 @@ ALL_RULES and one test.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from apex_installer.put.archive import Member
 from apex_installer.put.record import DIGEST_PREFIX, Row
@@ -28,8 +27,7 @@ SHOWN = 3
 """Names that one fault mentions before it counts the rest."""
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """Everything the rules look at."""
 
     entry: Entry
