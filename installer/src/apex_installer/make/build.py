@@ -141,19 +141,22 @@ def _plan(request: BuildRequest, capture: Capture, tools: Tools, shop: Workshop)
         modules=request.modules,
         architectures=request.arch,
         shim=shop.shim,
-        sources=Sources(
-            texts={one.inputs[0]: read_text(one.inputs[0]) for one in capture.compiles},
-            own_includes=_find_own_includes(request, capture),
-        ),
+        sources=find_sources(capture, source=request.source),
         precompile=tools.compiler.is_gcc,
         strip=request.strip,
     )
 
 
-def _find_own_includes(request: BuildRequest, capture: Capture) -> Tuple[str, ...]:
+def find_sources(capture: Capture, *, source: str) -> Sources:
+    """Read what the graph has to know of the files below `source`."""
+    texts = {one.inputs[0]: read_text(one.inputs[0]) for one in capture.compiles}
+    return Sources(texts, _find_own_includes(capture, source=source))
+
+
+def _find_own_includes(capture: Capture, *, source: str) -> Tuple[str, ...]:
     """The source's include folders that a precompiled header may leave out."""
     folders = {folder for one in capture.compiles for folder in include_folders(one.argv)}
-    mine = {one for one in folders if one.startswith(request.source + os.sep)}
+    mine = {one for one in folders if one.startswith(source + os.sep)}
     library = glob.glob("/usr/include/c++/*")
     others = {name for one in (*(folders - mine), "/usr/include", *library) for name in _names(one)}
     return tuple(sorted(one for one in mine if not may_shadow(_names(one), others)))
