@@ -82,7 +82,7 @@ def test_core_is_captured_and_its_source_left_as_it_was(
     assert len(graph.of_kind(HEADER)) == 2
     for node in graph.of_kind(CUDA):
         # Old refs set architectures of their own for some modules.
-        assert [part.partition("code=")[2] for part in node.argv if "code=" in part] == [
+        assert [part.rpartition("code=")[2] for part in node.argv if ",code=" in part] == [
             *("sm_80", "sm_90", "compute_90")
         ]
         assert not set(capture.facts["python_includes"]) & {part[2:] for part in node.argv}
