@@ -17,10 +17,8 @@ import os
 import sys
 from pathlib import Path
 
-sys.path[:0] = [
-    str(Path(__file__).parents[1]),
-    str(Path(__file__).parents[2] / "installer" / "src"),
-]
+sys.path.insert(0, str(Path(__file__).parents[2] / "installer" / "src"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from apex_installer.errors import InstallError
 from apex_installer.model.entry import Entry
