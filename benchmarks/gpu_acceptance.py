@@ -66,6 +66,7 @@ class Acceptance:
     out: Path
     deadline: float
     rehearse: bool
+    with_g0: bool
     readme_wheel: Path | None
     found: dict[str, Any] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -384,7 +385,7 @@ def accept(run: Acceptance) -> None:
 
 def build_without_debug(run: Acceptance) -> None:
     """The README's command with -g0, beside the tests and out of their way: its size alone."""
-    if run.rehearse:
+    if run.rehearse or not run.with_g0:
         return
     with run.part("README build with -g0"):
         cost, wheel = build_by_readme(
@@ -412,6 +413,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--budget", type=float, default=560, help="seconds for all of it")
     add("--only", action="append", default=[], help="only these modules (rehearsal)")
     add("--rehearse", action="store_true", help="without a GPU")
+    add("--without-g0", action="store_true", help="leave out the README build with -g0")
     add("--readme-wheel", type=Path, help="take this one instead of building it")
     return parser.parse_args()
 
@@ -434,6 +436,7 @@ def main() -> int:
         out=arguments.out.absolute(),
         deadline=time.monotonic() + arguments.budget,
         rehearse=arguments.rehearse,
+        with_g0=not arguments.without_g0,
         readme_wheel=arguments.readme_wheel and arguments.readme_wheel.absolute(),
     )
     try:
