@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from apex_installer.errors import InstallError
 from apex_installer.model.entry import Entry
+from apex_installer.put.heal import heal
 from apex_installer.put.install import install_wheel
 from apex_installer.put.installed import read_installed
 from apex_installer.put.remove import remove
-from apex_installer.put.swap import heal
 from support.wheels import tiny_environment, tiny_recipe
 
 

@@ -23,7 +23,6 @@ from apex_installer.present import Verdict
 from apex_installer.put.installed import Installed, read_installed
 from apex_installer.put.intact import record_faults
 from apex_installer.put.remove import remove as remove_installed
-from apex_installer.put.swap import heal
 from apex_installer.read.environment import read_environment
 from apex_installer.requirements import missing_requirements
 from apex_installer.run_check import run_check, run_faults
@@ -86,7 +85,6 @@ def remove(request: Request, *, environ: Mapping[str, str], account: Account) ->
     with account.step("read"):
         environment = read_environment(request, environ=environ)
         account.environment = environment
-    account.find(heal(environment.target))
     with account.step("remove"):
         line = remove_installed(environment.target, recipe=recipe)
     return account.close("none", line, exit_code=EXIT_USABLE)

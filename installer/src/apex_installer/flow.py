@@ -17,9 +17,9 @@ from apex_installer.model.recipe import Recipe
 from apex_installer.model.report import AT_LEAST, Report
 from apex_installer.model.request import Request
 from apex_installer.present import Decision, Present, Verdict, decide
+from apex_installer.put.heal import heal
 from apex_installer.put.installed import Installed, read_installed
 from apex_installer.put.receipt import read_receipt, receipt_stands
-from apex_installer.put.swap import heal
 from apex_installer.read.environment import read_environment
 from apex_installer.requirements import requirement_error
 

@@ -11,12 +11,12 @@ import pytest
 
 from apex_installer.errors import TargetError
 from apex_installer.put import advance, move
+from apex_installer.put.heal import heal
 from apex_installer.put.install import install_wheel
 from apex_installer.put.installed import read_installed
 from apex_installer.put.intact import record_faults
 from apex_installer.put.journal import Journal, read_journal, write_journal
 from apex_installer.put.remove import remove
-from apex_installer.put.swap import heal
 from support.targets import add_foreign, tree
 from support.wheels import VERSION, make_wheel, tiny_environment, tiny_recipe
 

@@ -13,10 +13,10 @@ import pytest
 from apex_installer.errors import CheckError, TargetError, TrustError
 from apex_installer.put import install as install_module
 from apex_installer.put import workspace as workspace_module
+from apex_installer.put.heal import heal
 from apex_installer.put.install import install_wheel
 from apex_installer.put.installed import Installed, read_installed
 from apex_installer.put.remove import remove
-from apex_installer.put.swap import heal
 from support.targets import FOREIGN_VERSION, add_foreign, tree
 from support.wheels import MadeWheel, make_wheel, tiny_environment, tiny_recipe
 

@@ -10,9 +10,9 @@ import os
 from contextlib import suppress
 from typing import Tuple
 
-from apex_installer.put.journal import DONE, MOVING, Journal
+from apex_installer.put.journal import Journal
 from apex_installer.put.move import INIT, drop_guard, is_guarded, move, put_in, take_away
-from apex_installer.put.workspace import KEPT, Workspace, delete
+from apex_installer.put.workspace import DONE, KEPT, MOVING, Workspace, delete
 
 SHOWN = 3
 """Kept files that a line names."""

@@ -24,7 +24,8 @@ from apex_installer.put.receipt import (
     write_receipt,
 )
 from apex_installer.put.record import Row, digest_text, format_record
-from apex_installer.put.swap import heal_locked, swap_in
+from apex_installer.put.recover import heal_locked
+from apex_installer.put.swap import swap_in
 from apex_installer.put.wheel import WheelContents, unpack, verify_wheel
 from apex_installer.put.workspace import ASIDE, STAGE, Workspace, delete, target_error
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Optional, Sequence, Tuple
 
 from apex_installer.model.recipe import Recipe
+from apex_installer.put.names import normalized
 from apex_installer.put.record import Row, parse_record
-from apex_installer.put.wheel_rules import normalized
 
 INSTALLER = "apex-install"
 """What we write into INSTALLER."""

@@ -11,8 +11,8 @@ import os
 from typing import NamedTuple, Optional, Tuple
 
 from apex_installer.errors import TargetError
+from apex_installer.put.workspace import DONE, MOVING
 
-MOVING, DONE = "journal.json", "done.json"
 SCHEMA = 1
 
 

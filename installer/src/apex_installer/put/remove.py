@@ -7,11 +7,13 @@ from typing import Iterable, Optional
 
 from apex_installer.errors import TargetError
 from apex_installer.model.recipe import Recipe
+from apex_installer.put.heal import heal
 from apex_installer.put.installed import OURS, Installed, has_package, read_installed
 from apex_installer.put.journal import Journal
 from apex_installer.put.move import can_rename, copy
 from apex_installer.put.receipt import Receipt, read_receipt
-from apex_installer.put.swap import extra_units, heal, heal_locked, old_units, run_swap
+from apex_installer.put.recover import heal_locked
+from apex_installer.put.swap import extra_units, old_units, run_swap
 from apex_installer.put.workspace import ASIDE, OLD, STAGE, Workspace, target_error
 
 

@@ -11,6 +11,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from apex_installer.put.archive import Member
+from apex_installer.put.names import normalized
 from apex_installer.put.record import DIGEST_PREFIX, Row
 
 if TYPE_CHECKING:
@@ -67,11 +68,6 @@ def record_name(members: Sequence[Member]) -> str:
     """Where RECORD is; empty without exactly one dist-info."""
     names = dist_info_names(members)
     return f"{names[0]}/{RECORD}" if len(names) == 1 else ""
-
-
-def normalized(name: str) -> str:
-    """PEP 503."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _some(names: Sequence[str]) -> str:

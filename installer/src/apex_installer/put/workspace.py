@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NAME = ".apex-install"
 LOCK = "lock"
+MOVING, DONE = "journal.json", "done.json"
 STAGE, OLD, ASIDE, KEPT = "stage-", "old-", "aside-", "kept-"
 LOCK_SECONDS = 10.0
 """How long another installer at work in the same target is waited for."""
