@@ -61,13 +61,32 @@ def job(directory: Path, made: MadeWheel, target: Path, *, put_aside: bool = Fal
     return path
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-B", put_driver.__file__, *map(str, arguments)],
+        [python, "-W", "error", "-B", put_driver.__file__, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize("minor", ["3.9", "3.10", "3.12", "3.13"])
+def test_every_python(minor: str, tmp_path: Path, requires_python: Callable[[str], str]) -> None:
+    python, target = requires_python(minor), tmp_path / "target"
+    target.mkdir()
+    add_foreign(target)
+    before = tree(target)
+    large = {"amp_C": os.urandom(3_000_000)}  # worth a thread
+    old = make_wheel(tmp_path / "old", version=OLD)
+    new = make_wheel(tmp_path / "new", version=NEW, modules=("amp_C",), module_bytes=large)
+    for made in (old, new):
+        done = run("install", job(tmp_path, made, target, put_aside=made is old), python=python)
+        assert done.returncode == 0, done.stderr
+        verdict = judge.judge(target, python=python)
+        assert verdict == {"importable": True, "versions": [made.entry.version], "faults": []}
+    done = run("remove", target, python=python)
+    assert done.returncode == 0, done.stderr
+    assert tree(target) == before
 
 
 @pytest.mark.parametrize("before", ["ours", "foreign"])

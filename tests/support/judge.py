@@ -39,7 +39,8 @@ def look(target: str, package: str) -> dict:
         importable = False
     else:
         importable = True
-    found = [d for d in importlib.metadata.distributions(path=[target]) if d.name == package]
+    everything = importlib.metadata.distributions(path=[target])
+    found = [one for one in everything if one.metadata["Name"] == package]
     faults = []
     if importable and len(found) != 1:
         faults.append(f"{len(found)} dist-infos beside an importable {package}")
