@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from apex_installer.make.freshness import remove_outdated
 from apex_installer.make.store import Places, Store, parse_depfile
 
 
@@ -104,3 +105,13 @@ def test_broken_notes_mean_compile_again(tmp_path: Path, source: Path) -> None:
     command, path = keep(tmp_path, source)
     Path(path).with_name("inputs.json").write_text("{", encoding="utf-8")
     assert store_of(tmp_path, source).find(command) is None
+
+
+def test_only_the_newest_link_of_a_module_stays(tmp_path: Path) -> None:
+    for name in ("old/one.so", "new/one.so", "other/two.so"):
+        path = tmp_path / name
+        path.parent.mkdir()
+        path.write_bytes(b"")
+    remove_outdated(str(tmp_path), kept=[str(tmp_path / "new/one.so")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "other"]
+    remove_outdated(str(tmp_path / "absent"), kept=[])

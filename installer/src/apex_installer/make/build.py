@@ -20,7 +20,7 @@ from apex_installer.make.account import (
 )
 from apex_installer.make.capture import Capture, run_capture
 from apex_installer.make.estimate import estimate
-from apex_installer.make.freshness import Keys, find_work
+from apex_installer.make.freshness import Keys, find_work, remove_outdated
 from apex_installer.make.graph import (
     LINK,
     Graph,
@@ -198,6 +198,8 @@ def _compile(
         on_progress=on_progress,
     )
     write_timings(shop.work, made)
+    links = [made.paths[node.name] for node in graph.of_kind(LINK)]
+    remove_outdated(os.path.join(shop.work, "modules"), kept=links)
     shop.mark("compile")
     return made, account_of(
         request,

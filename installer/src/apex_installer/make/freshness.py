@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from apex_installer.errors import CompileError
 from apex_installer.make.graph import HEADER, LINK, Graph, Node
@@ -16,6 +16,17 @@ from apex_installer.make.store import Places, Store, read_identity
 HEADER_PAYS = 4
 """From so many sources on a precompiled header costs less CPU time than it saves: making it takes
 about two parses of torch/extension.h, each use saves a bit less than one."""
+
+
+def remove_outdated(modules: str, *, kept: Iterable[str]) -> None:
+    """Remove links of the same modules that other objects made; their objects stay."""
+    paths = set(kept)
+    names = {os.path.basename(path) for path in paths}
+    for key in os.listdir(modules) if os.path.isdir(modules) else []:
+        folder = os.path.join(modules, key)
+        for name in names & set(os.listdir(folder)):
+            if os.path.join(folder, name) not in paths:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
