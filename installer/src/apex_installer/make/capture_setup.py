@@ -169,4 +169,5 @@ def main():
         json.dump(found, file, indent=1, sort_keys=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
