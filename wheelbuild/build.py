@@ -53,7 +53,12 @@ class Tools:
 def build_cell(job: Job, *, data: FarmData, options: BuildOptions) -> Path:
     """Build one job and return its wheel, below `<work>/<cell>/built`; repeatable."""
     environment = find_environment(job, python=options.python, cache=options.cache)
-    source = find_source(job, given=options.source or data.recipe.source, cache=options.cache)
+    source = find_source(
+        job,
+        given=options.source or data.recipe.source,
+        cache=options.cache,
+        submodules=any("submodules" in data.recipe.modules[name].needs for name in job.modules),
+    )
     toolkit = prepare_toolkit(job, environment.torch, toolkits=data.toolkits, cache=options.cache)
     tools = Tools(
         cuda_home=toolkit.home, nvcc=read_nvcc_version(toolkit.home), gcc=read_gcc_version()

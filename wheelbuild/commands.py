@@ -199,7 +199,7 @@ def _job_row(job: Job) -> dict[str, Any]:
         "version": job.version,
         "build": job.build_tag or "",
         "ref": f"{job.ref_name} ({job.ref[:8]})",
-        "modules": " ".join(job.modules),
+        "modules": list(job.modules),
         "architectures": job.architectures.text,
         "why": job.why,
     }

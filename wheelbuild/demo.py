@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apex_installer.read.devices import read_devices
-
 from apex_installer.errors import ToolkitError
 from apex_installer.make.toolkit import find_toolkit
 from apex_installer.model.arch import version_text
+from apex_installer.read.devices import read_devices
 from wheelbuild.build import BuildOptions
 from wheelbuild.clients import Clients, Installed
 from wheelbuild.data import FarmData, load_data
@@ -59,7 +58,7 @@ def choose_row(data: FarmData, *, python: str, torch: str | None, compilers: fro
     `python`: tag. `torch`: exact version, if that is given. UsageError where there is none.
     """
     for row in sorted(data.matrix.rows, key=lambda row: (row.cell.torch, row.cell.cuda))[::-1]:
-        pinned = data.toolkits.toolkits.get(row.cell.cuda)
+        pinned = data.toolkits.get(row.cell.cuda)
         composable = pinned is not None and pinned.how == "wheels"
         if row.cell.python != python or (torch and row.torch != torch):
             continue
@@ -74,8 +73,8 @@ def choose_row(data: FarmData, *, python: str, torch: str | None, compilers: fro
 
 def list_downloads(data: FarmData, row: Row, *, has_torch: bool, has_nvcc: bool) -> list[Download]:
     """What will be fetched, largest first. Pure."""
-    pinned = data.toolkits.toolkits.get(row.cell.cuda)
-    compiler = sum(part.size for part in pinned.parts) if pinned else 0
+    pinned = data.toolkits.get(row.cell.cuda)
+    compiler = pinned.size if pinned else 0
     return [
         Download(
             what=f"torch {row.torch} and its CUDA libraries",

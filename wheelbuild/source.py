@@ -30,13 +30,17 @@ class Source:
     says what it is."""
 
 
-def find_source(job: Job, *, given: Path | None, cache: Path) -> Source:
+def find_source(job: Job, *, given: Path | None, cache: Path, submodules: bool = False) -> Source:
     """Take the folder that was given, else what is in the cache, else fetch the pinned commit.
 
-    SourceError for a checkout of another commit, and where the commit cannot be had.
+    `submodules`: whether a module's sources lie in one. SourceError for a checkout of another
+    commit, and where the commit cannot be had.
     """
     if given is None:
-        return Source(directory=_fetch(job, cache / "sources" / job.ref), how="pinned")
+        directory = _fetch(job, cache / "sources" / job.ref)
+        if submodules:
+            _fetch_submodules(directory)
+        return Source(directory=directory, how="pinned")
     if not (given / "setup.py").is_file():
         raise SourceError(f"--source {given}: holds no setup.py: name the checkout's own folder")
     head = read_head(given)
@@ -84,6 +88,15 @@ def _fetch(job: Job, directory: Path) -> Path:
     if head != job.ref:
         raise SourceError(f"{job.git_url}: sent {head}, asked for was {job.ref}")
     return part.replace(directory)
+
+
+def _fetch_submodules(directory: Path) -> None:
+    """The commits that the pinned one names, without history; what is there stays."""
+    words = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"]
+    try:
+        run_command(["git", "-C", directory, *words])
+    except CommandError as error:
+        raise SourceError(f"{directory}: its submodules: {error}") from error
 
 
 def copy_source(source: Source, *, into: Path) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+_FEW = 3
+
 
 def print_json(value: Any) -> None:
     """One document on stdout."""
@@ -37,7 +39,14 @@ def print_table(
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in found:
-        table.add_row(*(str(row.get(column, "")) for column in columns))
+        table.add_row(*(_cell_text(row.get(column, "")) for column in columns))
     # Piped, a table is for grep: as wide as it likes, one row a line.
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 400, highlight=False)
     console.print(table)
+
+
+def _cell_text(value: Any) -> str:
+    """A list of many is its length: all of them are in the JSON."""
+    if isinstance(value, list):
+        return " ".join(value) if len(value) <= _FEW else f"{len(value)}"
+    return str(value)

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apex_installer.errors import InstallError
 from apex_installer.read.interpreter import read_interpreter
 from apex_installer.read.torch_files import find_torch, read_torch
-
-from apex_installer.errors import InstallError
 from wheelbuild.command import run_command
 from wheelbuild.engines.interpreters import find_python
 from wheelbuild.errors import CellError, CommandError

@@ -33,7 +33,7 @@ def prepare_toolkit(job: Job, torch: Torch, *, toolkits: Toolkits, cache: Path) 
         there = find_toolkit(job.cell.cuda_text, environ=os.environ)
         return complete_toolkit(there, torch_directory=torch.directory, into=str(folder))
     except ToolkitError as error:
-        pinned = toolkits.toolkits.get(job.cell.cuda)
+        pinned = toolkits.get(job.cell.cuda)
         if pinned is None or pinned.how != "wheels":
             raise CellError(f"{job.cell.label}: {error}") from error
         logger.info("no CUDA %s here: composing it from PyPI", job.cell.cuda_text)
