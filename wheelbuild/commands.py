@@ -16,7 +16,7 @@ from wheelbuild.data import load_data
 from wheelbuild.demo import DemoOptions, show_demo
 from wheelbuild.errors import EXIT_DONE, DataError, UsageError
 from wheelbuild.index.admission import check_wheel
-from wheelbuild.plan import choose_rows, plan
+from wheelbuild.plan import choose_rows, make_plan
 from wheelbuild.publish import publish, reindex, yank
 from wheelbuild.repair import repair_wheel
 from wheelbuild.run import RunOptions, exit_code, run_cells
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     import argparse
 
     from wheelbuild.data import FarmData
-    from wheelbuild.plan import Job
+    from wheelbuild.plan import Job, Plan
+    from wheelbuild.run import CellResult
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,9 @@ def run_matrix(arguments: argparse.Namespace) -> int:
 
 def run_plan(arguments: argparse.Namespace) -> int:
     """List the jobs: wanted cells that the index does not hold, or not fresh."""
-    jobs = _plan(load_data(arguments.data), arguments, cells=arguments.cells)
-    rows = [_job_row(job) for job in jobs]
+    plan = _plan(load_data(arguments.data), arguments, cells=arguments.cells)
+    rows = [_job_row(job) for job in plan.jobs]
+    logger.info("%d to build, %d in the index and fresh", len(plan.jobs), len(plan.fresh))
     columns = ("cell", "version", "build", "ref", "modules", "architectures")
     print_table(rows, columns=columns, as_json=arguments.json)
     return EXIT_DONE
@@ -66,11 +68,14 @@ def run_plan(arguments: argparse.Namespace) -> int:
 def run_build(arguments: argparse.Namespace) -> int:
     """Compile one cell; prints the wheel's path."""
     data = load_data(arguments.data)
-    jobs = _plan(data, arguments, cells=[arguments.cell])
+    plan = _plan(data, arguments, cells=[arguments.cell])
+    jobs = (*plan.jobs, *plan.fresh)
     if len(jobs) > 1:
         raise UsageError(f"{arguments.cell}: is the start of {len(jobs)} cells; name one")
-    if not jobs:
-        return _print_result(arguments, fresh=f"{arguments.cell}: the index holds it, and fresh")
+    if plan.fresh:
+        logger.info(
+            "%s: the index holds this build; it will not be published again", jobs[0].version
+        )
     wheel = build_cell(jobs[0], data=data, options=_build_options(arguments))
     return _print_result(arguments, wheel=wheel)
 
@@ -149,17 +154,10 @@ def run_run(arguments: argparse.Namespace) -> int:
         policy=arguments.policy,
         force=arguments.force,
     )
-    results = run_cells(_plan(data, arguments, cells=arguments.cells), data=data, options=options)
-    rows = [
-        {
-            "cell": result.job.cell.label,
-            "state": result.state,
-            "step": result.step,
-            "seconds": round(result.seconds),
-            "said": result.said,
-        }
-        for result in results
-    ]
+    plan = _plan(data, arguments, cells=arguments.cells)
+    results = run_cells(plan.jobs, data=data, options=options)
+    rows = [_result_row(result) for result in results]
+    rows += [{"cell": job.cell.label, "state": "fresh", "said": job.version} for job in plan.fresh]
     columns = ("cell", "state", "step", "seconds", "said")
     print_table(rows, columns=columns, as_json=arguments.json)
     return exit_code(results)
@@ -182,8 +180,8 @@ def run_data(arguments: argparse.Namespace) -> int:
     return _print_result(arguments, data=data.directory)
 
 
-def _plan(data: FarmData, arguments: argparse.Namespace, *, cells: list[str]) -> tuple[Job, ...]:
-    return plan(
+def _plan(data: FarmData, arguments: argparse.Namespace, *, cells: list[str]) -> Plan:
+    return make_plan(
         data,
         DirectoryStore(arguments.index).entries(),
         cells=cells,
@@ -202,6 +200,16 @@ def _job_row(job: Job) -> dict[str, Any]:
         "modules": list(job.modules),
         "architectures": job.architectures.text,
         "why": job.why,
+    }
+
+
+def _result_row(result: CellResult) -> dict[str, Any]:
+    return {
+        "cell": result.job.cell.label,
+        "state": result.state,
+        "step": result.step,
+        "seconds": round(result.seconds),
+        "said": result.said,
     }
 
 

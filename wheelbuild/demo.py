@@ -180,7 +180,8 @@ def _say_downloads(data: FarmData, row: Row, build: BuildOptions) -> None:
     )
     for one in downloads:
         size = f"{one.size / GIGABYTE:.1f} GB to download" if one.size else "nothing to download"
-        print_line(f"  {one.what}: {size}, {one.disk / GIGABYTE:.1f} GB on disk")
+        disk = f"{one.disk / GIGABYTE:.1f} GB on disk" if one.disk else "here already"
+        print_line(f"  {one.what}: {size}, {disk}")
     needed, free = sum(one.disk for one in downloads), _free(build.cache)
     print_line(f"  in all {needed / GIGABYTE:.1f} GB below {build.cache}")
     print_line(f"  where {free / GIGABYTE:.0f} GB are free")

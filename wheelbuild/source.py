@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_FETCH_LIMIT = 600.0
+"""Seconds; a server that never answers is no reason to wait for ever."""
 _LEFT_OUT = (".git", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.o")
 """What earlier builds leave in a checkout; setup.py would take some of it for sources."""
 
@@ -78,8 +81,8 @@ def _fetch(job: Job, directory: Path) -> Path:
     logger.info("fetching %s %s (%s)", job.git_url, job.ref[:12], job.ref_name)
     try:
         run_command(["git", "init", "--quiet", part])
-        run_command(["git", "-C", part, "fetch", "--quiet", "--depth=1", job.git_url, job.ref])
-        run_command(["git", "-C", part, "checkout", "--quiet", "--detach", "FETCH_HEAD"])
+        _git(part, "fetch", "--quiet", "--depth=1", job.git_url, job.ref)
+        _git(part, "checkout", "--quiet", "--detach", "FETCH_HEAD")
     except CommandError as error:
         raise SourceError(
             f"{job.git_url} {job.ref[:12]}: {error}: name a checkout by --source DIR"
@@ -90,11 +93,16 @@ def _fetch(job: Job, directory: Path) -> Path:
     return part.replace(directory)
 
 
+def _git(directory: Path, *words: str) -> None:
+    """Without a question for a password that nobody would answer."""
+    environ = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    run_command(["git", "-C", directory, *words], environ=environ, time_limit=_FETCH_LIMIT)
+
+
 def _fetch_submodules(directory: Path) -> None:
     """The commits that the pinned one names, without history; what is there stays."""
-    words = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"]
     try:
-        run_command(["git", "-C", directory, *words])
+        _git(directory, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
     except CommandError as error:
         raise SourceError(f"{directory}: its submodules: {error}") from error
 

@@ -20,6 +20,7 @@ def print_json(value: Any) -> None:
 def print_line(text: str) -> None:
     """One line on stdout, at once: a step's result, or a server's address."""
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()  # what comes on stderr next shall come next when both are piped, too
     sys.stdout.flush()
 
 
