@@ -84,7 +84,8 @@ def _cause_rows() -> Iterator[str]:
 
 
 def _leaves(error: type[InstallError]) -> Iterator[type[InstallError]]:
-    below = error.__subclasses__()
+    # Kinds of an error that other modules tell apart share its cause word.
+    below = [c for c in error.__subclasses__() if c.__module__ == apex_installer.errors.__name__]
     for child in below:
         yield from _leaves(child)
     if not below:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import apex_installer
@@ -22,23 +21,22 @@ if TYPE_CHECKING:
     from apex_installer.pick import Choice  # `already` needs no choice
 
 
-@dataclass
 class Account:
     """Filled by the steps in order, closed once into a `Report`."""
 
-    say: Callable[[str], None]
-    """Takes a line for people who asked for detail."""
-    started: float = field(default_factory=time.monotonic)
-    environment: Optional[Environment] = None
-    chosen: Optional[Entry] = None
-    refusals: Tuple[Refusal, ...] = ()
-    nearest: Optional[Refusal] = None
-    attempts: List[Attempt] = field(default_factory=list)
-    findings: List[str] = field(default_factory=list)
-    evidence: Tuple[Mapping[str, Any], ...] = ()
-    """Results of `check --run`, one per module."""
-    seconds: Dict[str, float] = field(default_factory=dict)
-    bytes: Dict[str, int] = field(default_factory=lambda: {"downloaded": 0, "installed": 0})
+    def __init__(self, *, say: Callable[[str], None]) -> None:
+        """`say` takes a line for people who asked for detail."""
+        self.say = say
+        self.started = time.monotonic()
+        self.environment: Optional[Environment] = None
+        self.chosen: Optional[Entry] = None
+        self.refusals: Tuple[Refusal, ...] = ()
+        self.nearest: Optional[Refusal] = None
+        self.attempts: List[Attempt] = []
+        self.findings: List[str] = []
+        self.evidence: Tuple[Mapping[str, Any], ...] = ()
+        self.seconds: Dict[str, float] = {}
+        self.bytes = {"downloaded": 0, "installed": 0}
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

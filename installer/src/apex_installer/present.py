@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Optional, Tuple
+
+from apex_installer.values import dataclass
 
 
 class Verdict(Enum):

@@ -7,10 +7,10 @@ compatibility"; nvcc manual, "GPU feature list" for the suffixes `a` and `f`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Iterable, Optional, Tuple
 
 from apex_installer.errors import UsageError
+from apex_installer.values import dataclass
 
 Version = Tuple[int, int]
 """(major, minor): of a CUDA release, or of a GPU's compute capability."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from apex_installer.errors import UsageError
 from apex_installer.model.arch import Version, version_text
+from apex_installer.values import dataclass
 
 _LABEL = re.compile(r"^(cp3\d+t?)-torch(\d+)\.(\d+)-cu(\d+)(\d)-([a-z]+_[a-z0-9_]+)$")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from apex_installer.errors import TrustError, UsageError
 from apex_installer.model.arch import Architectures, Version
 from apex_installer.model.cell import Cell
+from apex_installer.values import asdict, dataclass, field
 
 SHA256_DIGITS = 64
 SCHEMA = 1
@@ -87,7 +87,7 @@ class Entry:
         Keys that are not known are ignored: a newer index may say more.
         """
         try:
-            known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+            known = {name: data[name] for name in cls.__annotations__ if name in data}
             _check_types(known)
             return cls(
                 **{

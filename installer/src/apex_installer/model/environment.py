@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Optional, Tuple
 
 from apex_installer.model.arch import Version, version_text
 from apex_installer.model.cell import Cell
+from apex_installer.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
 from typing import Tuple
+
+from apex_installer.values import asdict, dataclass
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ it is told to pack.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
 from apex_installer.errors import UsageError
+from apex_installer.values import dataclass
 
 
 @dataclass(frozen=True)

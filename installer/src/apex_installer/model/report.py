@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
+
+from apex_installer.values import asdict, dataclass, field
 
 SCHEMA = 1
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional, Tuple
+
+from apex_installer.values import dataclass
 
 
 @dataclass(frozen=True)

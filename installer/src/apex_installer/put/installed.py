@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
 from typing import Optional, Sequence, Tuple
 
 from apex_installer.model.recipe import Recipe
 from apex_installer.put.names import normalized
 from apex_installer.put.record import Row, parse_record
+from apex_installer.values import dataclass, replace
 
 INSTALLER = "apex-install"
 """What we write into INSTALLER."""
