@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Optional, Tuple
 
 import apex_installer
@@ -23,6 +22,7 @@ from apex_installer.model.request import Request
 from apex_installer.pick import Choice, Wishes, pick
 from apex_installer.put.install import install_wheel
 from apex_installer.situation import Situation
+from apex_installer.values import replace
 
 
 def cell_of(environment: Environment) -> Cell:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Callable, Tuple
 
 from apex_installer.errors import (
@@ -19,6 +18,7 @@ from apex_installer.model.entry import Entry
 from apex_installer.model.report import AT_LEAST, Report
 from apex_installer.requirements import requirement_error
 from apex_installer.situation import Situation
+from apex_installer.values import dataclass
 
 STEPS_DOWN = (
     NoWheelError,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Callable, Iterable, List, Optional, Tuple
 
 from apex_installer.model.arch import version_text
 from apex_installer.model.entry import Entry
 from apex_installer.model.environment import Environment
 from apex_installer.model.report import Refusal
+from apex_installer.values import dataclass
 
 
 @dataclass(frozen=True)

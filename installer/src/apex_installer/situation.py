@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional, Tuple
 
 from apex_installer.account import Account
@@ -12,6 +11,7 @@ from apex_installer.model.environment import Environment
 from apex_installer.model.recipe import Recipe
 from apex_installer.model.request import Request
 from apex_installer.put.installed import Installed
+from apex_installer.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import os
 import stat
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Mapping, Optional, Tuple
 
 from apex_installer.errors import DownloadError, UsageError
+from apex_installer.values import dataclass
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from apex_installer.errors import NoWheelError, TrustError
 from apex_installer.get.http import Fetcher, NotFoundError
 from apex_installer.get.url import Url
 from apex_installer.model.entry import Document
+from apex_installer.values import replace
 
 if TYPE_CHECKING:
     from apex_installer.model.cell import Cell

@@ -7,7 +7,6 @@ import os
 import re
 import time
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from apex_installer import __version__
@@ -28,6 +27,7 @@ from apex_installer.put.recover import heal_locked
 from apex_installer.put.swap import swap_in
 from apex_installer.put.wheel import WheelContents, unpack, verify_wheel
 from apex_installer.put.workspace import ASIDE, STAGE, Workspace, delete, target_error
+from apex_installer.values import replace
 
 if TYPE_CHECKING:
     from typing_extensions import TypeGuard

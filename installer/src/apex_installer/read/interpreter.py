@@ -107,7 +107,15 @@ def _is_ours(executable: str) -> bool:
     """Whether our own `sys.path` is what the app will have; `-I`, `-E`, `-S` and `-s` change it."""
     flags = sys.flags
     narrowed = flags.isolated or flags.ignore_environment or flags.no_site or flags.no_user_site
-    return executable == sys.executable and not narrowed
+    return _is_same(executable, sys.executable) and not narrowed
+
+
+def _is_same(one: str, other: str) -> bool:
+    """`python3` beside `python` of one environment; a link elsewhere is another environment."""
+    return one == other or (
+        os.path.dirname(one) == os.path.dirname(other)
+        and os.path.realpath(one) == os.path.realpath(other)
+    )
 
 
 def _ask(executable: str) -> Dict[str, Any]:

@@ -9,7 +9,6 @@ library that the module brings along. Nothing is loaded.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from apex_installer.model.environment import Interpreter, Torch
@@ -17,6 +16,7 @@ from apex_installer.read.blame import library_for
 from apex_installer.read.demangle import demangle
 from apex_installer.read.elf import Reference
 from apex_installer.read.process import Library, Opened, Process
+from apex_installer.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ counts: then every GPU must be covered, and the note says why.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import List, Mapping, Optional, Tuple
 
 from apex_installer.model.arch import Version
 from apex_installer.model.environment import Gpu
+from apex_installer.values import dataclass, field
 
 
 @dataclass(frozen=True)
