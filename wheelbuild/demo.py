@@ -53,11 +53,12 @@ class Download:
 
 
 def choose_row(data: FarmData, *, python: str, torch: str | None, compilers: frozenset[str]) -> Row:
-    """Take the newest torch of this Python whose compiler is here or can be had from PyPI. Pure.
+    """Take the matrix's first cell of this Python whose compiler is here or on PyPI. Pure.
 
+    The matrix's order is that of worth, and its first cells are those that are proved.
     `python`: tag. `torch`: exact version, if that is given. UsageError where there is none.
     """
-    for row in sorted(data.matrix.rows, key=lambda row: (row.cell.torch, row.cell.cuda))[::-1]:
+    for row in data.matrix.rows:
         pinned = data.toolkits.get(row.cell.cuda)
         composable = pinned is not None and pinned.how == "wheels"
         if row.cell.python != python or (torch and row.torch != torch):
@@ -71,18 +72,18 @@ def choose_row(data: FarmData, *, python: str, torch: str | None, compilers: fro
     )
 
 
-def list_downloads(data: FarmData, row: Row, *, has_torch: bool, has_nvcc: bool) -> list[Download]:
+def list_downloads(data: FarmData, job: Job, *, has_torch: bool, has_nvcc: bool) -> list[Download]:
     """What will be fetched, largest first. Pure."""
-    pinned = data.toolkits.get(row.cell.cuda)
+    pinned = data.toolkits.get(job.cell.cuda)
     compiler = pinned.size if pinned else 0
     return [
         Download(
-            what=f"torch {row.torch} and its CUDA libraries",
+            what=f"torch {job.torch} and its CUDA libraries",
             size=0 if has_torch else TORCH_DOWNLOAD,
             disk=0 if has_torch else TORCH_DISK,
         ),
         Download(
-            what=f"NVIDIA's compiler, CUDA {row.cell.cuda_text}",
+            what=f"NVIDIA's compiler, CUDA {job.cell.cuda_text}",
             size=0 if has_nvcc else compiler,
             disk=0 if has_nvcc else 3.6 * compiler,
         ),
@@ -100,12 +101,10 @@ class DemoOptions:
 
 def show_demo(options: DemoOptions) -> int:
     """Build, test, publish, then install by apex-install, pip and uv; return the exit code."""
-    data, build = load_data(options.data), options.build
-    row = find_row(data, build)
-    print_line(_title(f"A cell for this machine: {row.cell.label}"))
-    _say_downloads(data, row, build)
-    data, job = find_job(data, row, options)
-    build = replace(build, source=build.source if data.recipe.source is None else None)
+    data, job = find_subject(options)
+    build = replace(options.build, source=None if data.recipe.source else options.build.source)
+    print_line(_title(f"A cell for this machine: {job.cell.label}"))
+    _say_downloads(data, job, build)
     print_line(_title(f"Building {', '.join(job.modules)} of {job.package}, {job.ref_name}"))
     with tempfile.TemporaryDirectory(prefix="wheelbuild-demo-") as scratch:
         store = DirectoryStore(Path(scratch) / "index")
@@ -138,9 +137,10 @@ def find_row(data: FarmData, build: BuildOptions) -> Row:
     return choose_row(data, python=tag, torch=torch, compilers=compilers)
 
 
-def find_job(data: FarmData, row: Row, options: DemoOptions) -> tuple[FarmData, Job]:
+def find_subject(options: DemoOptions) -> tuple[FarmData, Job]:
     """The norm group of the recipe, or where its source cannot be had of our own small package."""
-    job = _plan_small(data, row)
+    data = load_data(options.data)
+    job = _plan_small(data, find_row(data, options.build))
     try:
         given = options.build.source or data.recipe.source
         find_source(job, given=given, cache=options.build.cache)
@@ -148,9 +148,9 @@ def find_job(data: FarmData, row: Row, options: DemoOptions) -> tuple[FarmData, 
         if options.build.source or options.data or not SMALL.is_dir():
             raise
         print_line(f"{error}")
-        print_line(f"So this is shown on the project's own small package instead: {SMALL}")
+        print_line(f"So this shows the project's own small package instead: {SMALL}")
         data = load_data(SMALL)
-        return data, _plan_small(data, row)
+        job = _plan_small(data, find_row(data, options.build))
     return data, job
 
 
@@ -170,13 +170,13 @@ def _has_nvcc(cuda: str) -> bool:
     return True
 
 
-def _say_downloads(data: FarmData, row: Row, build: BuildOptions) -> None:
-    there = environment_folder(row.cell.python, row.torch, cache=build.cache).is_dir()
+def _say_downloads(data: FarmData, job: Job, build: BuildOptions) -> None:
+    there = environment_folder(job.cell.python, job.torch, cache=build.cache).is_dir()
     downloads = list_downloads(
         data,
-        row,
+        job,
         has_torch=bool(build.python) or there,
-        has_nvcc=_has_nvcc(row.cell.cuda_text),
+        has_nvcc=_has_nvcc(job.cell.cuda_text),
     )
     for one in downloads:
         size = f"{one.size / GIGABYTE:.1f} GB to download" if one.size else "nothing to download"

@@ -8,7 +8,7 @@ import pytest
 
 from apex_installer.model.arch import Architectures
 from apex_installer.model.cell import Cell
-from support.jobs import CELL
+from support.jobs import CELL, make_job
 from wheelbuild.demo import choose_row, list_downloads
 from wheelbuild.errors import UsageError
 from wheelbuild.matrix import Matrix, Row
@@ -29,6 +29,7 @@ def make_row(label: str, release: str) -> Row:
 
 OLD = make_row("cp311-torch2.6-cu124-linux_x86_64", "2.6.0")
 NEW = make_row(CELL.label, "2.11.0")
+NEWEST = make_row("cp311-torch2.15-cu130-linux_x86_64", "2.15.0")
 NEWER_OTHER_PYTHON = make_row("cp312-torch2.12-cu130-linux_x86_64", "2.12.0")
 PART = Part(name="nvidia-cuda-nvcc", version="13.0.88", file="a.whl", sha256="0" * 64, size=37)
 
@@ -45,7 +46,7 @@ def make_data() -> Any:
         architectures=("9.0",),
         source="",
     )
-    rows = (NEW, OLD, NEWER_OTHER_PYTHON)
+    rows = (NEWER_OTHER_PYTHON, NEW, OLD, NEWEST)
     return SimpleNamespace(
         matrix=Matrix(rows=rows, exclusions=()),
         toolkits=Toolkits(toolkits={(13, 0): toolkit}),
@@ -53,7 +54,7 @@ def make_data() -> Any:
     )
 
 
-def test_the_newest_torch_of_this_python_is_taken() -> None:
+def test_the_first_cell_of_this_python_is_taken() -> None:
     row = choose_row(make_data(), python="cp311", torch=None, compilers=frozenset())
     assert row == NEW
 
@@ -75,6 +76,6 @@ def test_no_cell_for_this_python_names_the_way_out() -> None:
 
 
 def test_what_is_here_is_not_downloaded() -> None:
-    torch, compiler, _ = list_downloads(make_data(), NEW, has_torch=True, has_nvcc=False)
+    torch, compiler, _ = list_downloads(make_data(), make_job(), has_torch=True, has_nvcc=False)
     assert (torch.size, torch.disk) == (0, 0)
     assert compiler.size == 74
