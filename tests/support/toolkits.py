@@ -9,6 +9,11 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apex_installer.make.compose import compose_toolkit as compose
+from apex_installer.model.arch import parse_version
+from wheelbuild.data import load_data
+from wheelbuild.engines.toolkit import fetch_parts
+
 if TYPE_CHECKING:
     from support.torch_environments import TorchEnvironment
 
@@ -47,5 +52,14 @@ def find_or_compose_toolkit(cuda: str, *, torch: TorchEnvironment, cache: Path) 
 
 
 def compose_toolkit(cuda: str, *, torch: TorchEnvironment, cache: Path) -> Path:
-    """Composed once and shared: what the pod does where it has no CUDA, done by the same code."""
-    raise NotImplementedError(cuda, torch, cache)
+    """Composed once and shared: what a farm does where there is no CUDA, done by the same code."""
+    pinned = load_data().toolkits.get(parse_version(cuda))
+    assert pinned is not None, f"toolkits.toml pins no CUDA {cuda}"
+    parts = fetch_parts(pinned, into=cache / "toolkits" / "parts")
+    home = compose(
+        cuda,
+        torch=str(torch.site_packages / "torch"),
+        parts={name: str(path) for name, path in parts.items()},
+        into=str(cache / "toolkits" / f"{cuda}-for-tests"),
+    ).home
+    return Path(home)
