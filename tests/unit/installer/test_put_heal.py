@@ -211,7 +211,6 @@ JOURNAL = Journal(
     into=("b",),
     show="apex",
     new="stage-1",
-    keep_new=False,
     drop=(),
 )
 

@@ -7,7 +7,6 @@ a new one is in place when `new` has it no more.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import Tuple
 
 from apex_installer.put.journal import Journal
@@ -92,7 +91,7 @@ def forget(workspace: Workspace, journal: Journal) -> None:
     """The journal first: without it what is staged is only litter, for `sweep`."""
     delete(workspace.in_it(MOVING))
     delete(workspace.in_it(f"{MOVING}.part"))
-    if journal.new and not journal.keep_new:
+    if journal.new:
         delete(workspace.in_it(journal.new))
 
 
@@ -102,12 +101,9 @@ def clean(workspace: Workspace, journal: Journal) -> Tuple[str, ...]:
     if not journal.keep_old:
         notes = _rescue(workspace, journal)
         delete(workspace.in_it(journal.old))
-    if journal.keep_new:
-        _drop_empty(workspace.in_it(journal.new))
-    elif journal.new:
-        delete(workspace.in_it(journal.new))
-    for folder in journal.drop:
-        delete(workspace.in_it(folder))
+    for folder in (journal.new, *journal.drop):
+        if folder:
+            delete(workspace.in_it(folder))
     delete(workspace.in_it(DONE))
     return notes
 
@@ -123,10 +119,3 @@ def _rescue(workspace: Workspace, journal: Journal) -> Tuple[str, ...]:
         move(workspace.in_it(f"{journal.old}/{unit}"), workspace.in_it(f"{kept}/{unit}"))
     some = ", ".join(saved[:SHOWN]) + (" …" if len(saved) > SHOWN else "")
     return (f"kept in {workspace.in_it(kept)} what no RECORD knew: {some}",)
-
-
-def _drop_empty(path: str) -> None:
-    """Folders that have become empty, from the inside out."""
-    for parent, _, _ in os.walk(path, topdown=False):
-        with suppress(OSError):
-            os.rmdir(parent)

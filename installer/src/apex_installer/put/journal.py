@@ -37,10 +37,8 @@ class Journal(NamedTuple):
     """The package, last of all; empty where none comes."""
     new: str
     """Folder that they come from; empty where nothing comes."""
-    keep_new: bool
-    """Whether that folder must not be thrown away (a foreign package that comes back)."""
     drop: Tuple[str, ...]
-    """Folders that are of no more use after the swap."""
+    """Folders that are of no more use when the swap has come to its end."""
 
 
 def write_journal(workspace: str, journal: Journal) -> None:

@@ -59,18 +59,6 @@ def take_away(package: str, destination: str) -> None:
     _empty(package)
 
 
-def can_rename(folder: str) -> bool:
-    """Whether a rename of it works at all; tried out and taken back."""
-    try:
-        os.rename(folder, folder + PART)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        return False
-    os.rename(folder + PART, folder)
-    return True
-
-
 def put_in(package: str, destination: str) -> None:
     """The reverse: into place whole, or behind the guard and that last; can be repeated."""
     if not is_guarded(destination):
@@ -89,12 +77,21 @@ def put_in(package: str, destination: str) -> None:
 
 
 def drop_guard(package: str) -> None:
-    """When nothing comes after the package that went: an empty folder for one moment, then none."""
+    """When nothing comes after the package that went: its folder goes too; can be repeated.
+
+    An empty folder could be imported, as a namespace. So a second guard, a module of the same name,
+    stands in until it is gone.
+    """
+    module = f"{package}.py"
     if is_guarded(package):
         _empty(package)
+        with suppress(FileExistsError), open(module, "xb", buffering=0) as file:
+            file.write(GUARD)
         os.unlink(os.path.join(package, INIT))
     with suppress(OSError):  # it is not there, or not empty and then not ours
         os.rmdir(package)
+    if _holds_guard(module):
+        os.unlink(module)
 
 
 def is_free(package: str) -> bool:
@@ -106,15 +103,19 @@ def is_free(package: str) -> bool:
 
 def is_guarded(package: str) -> bool:
     """Whether the guard stands in for it."""
+    return _holds_guard(os.path.join(package, INIT))
+
+
+def _holds_guard(path: str) -> bool:
     try:
-        with open(os.path.join(package, INIT), "rb") as file:
+        with open(path, "rb") as file:
             return file.read(len(GUARD) + 1) == GUARD
     except OSError:
         return False
 
 
-def copy(source: str, destination: str) -> None:
-    """Contents, modes and mtimes; links as links."""
+def copy(source: str, destination: str, *, link: bool = False) -> None:
+    """Contents, modes and mtimes; links as links. `link`: share the files where possible."""
     found = os.lstat(source)
     if os.path.islink(source):
         os.symlink(os.readlink(source), destination)
@@ -122,7 +123,9 @@ def copy(source: str, destination: str) -> None:
     if os.path.isdir(source):
         os.mkdir(destination, 0o700)
         for name in os.listdir(source):
-            copy(os.path.join(source, name), os.path.join(destination, name))
+            copy(os.path.join(source, name), os.path.join(destination, name), link=link)
+    elif link and _linked(source, destination):
+        return
     else:
         with open(source, "rb", buffering=0) as file:
             _write(destination, iter(lambda: file.read(CHUNK), b""))
@@ -130,6 +133,14 @@ def copy(source: str, destination: str) -> None:
     with suppress(PermissionError):
         os.chown(destination, found.st_uid, found.st_gid)
     os.utime(destination, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def _linked(source: str, destination: str) -> bool:
+    try:
+        os.link(source, destination)
+    except OSError:  # file systems refuse with many codes; copying says what is really wrong
+        return False
+    return True
 
 
 def _write(path: str, pieces: Iterable[bytes]) -> None:

@@ -7,9 +7,9 @@ from typing import Optional
 
 from apex_installer.put.advance import advance, clean, forget, has_begun, is_in
 from apex_installer.put.installed import RECEIPT
-from apex_installer.put.journal import Journal, mark_done, read_journal
+from apex_installer.put.journal import Journal, mark_done, read_journal, write_journal
 from apex_installer.put.move import is_free, move
-from apex_installer.put.workspace import DONE, MOVING, Workspace, target_error
+from apex_installer.put.workspace import DONE, MOVING, Workspace, delete, target_error
 
 FORGET, FINISH, ABANDON = "forget", "finish", "abandon"
 
@@ -47,6 +47,7 @@ def _find_course(workspace: Workspace, journal: Journal) -> str:
 
 def _heal_forget(workspace: Workspace, journal: Journal) -> str:
     forget(workspace, journal)
+    delete(workspace.in_it(journal.old))  # copies at most: what they are of is in its place
     return f"an interrupted change to {journal.what} had moved nothing yet and was dropped"
 
 
@@ -64,6 +65,8 @@ def _heal_abandon(workspace: Workspace, journal: Journal) -> str:
             place, saved = os.path.join(workspace.target, unit), workspace.in_it(f"{folder}/{unit}")
             if os.path.isfile(os.path.join(place, RECEIPT)) and not os.path.lexists(saved):
                 move(place, saved)
+    journal = journal._replace(drop=())  # what was to come back is still wanted
+    write_journal(workspace.path, journal)
     mark_done(workspace.path)
     notes = clean(workspace, journal)
     line = f"an interrupted change to {journal.what} was given up: another one is in its place now"

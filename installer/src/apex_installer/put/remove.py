@@ -10,11 +10,11 @@ from apex_installer.model.recipe import Recipe
 from apex_installer.put.heal import heal
 from apex_installer.put.installed import OURS, Installed, has_package, read_installed
 from apex_installer.put.journal import Journal
-from apex_installer.put.move import can_rename, copy
+from apex_installer.put.move import copy
 from apex_installer.put.receipt import Receipt, read_receipt
 from apex_installer.put.recover import heal_locked
 from apex_installer.put.swap import extra_units, old_units, run_swap
-from apex_installer.put.workspace import ASIDE, OLD, STAGE, Workspace, target_error
+from apex_installer.put.workspace import OLD, STAGE, Workspace, target_error
 
 
 def remove(target: str, *, recipe: Recipe) -> str:
@@ -63,11 +63,12 @@ def _journal(
 ) -> Journal:
     target, package = workspace.target, recipe.package
     present = [unit for unit in old_units(installed) if _is_there(target, unit)]
-    aside = _renamable_aside(workspace, receipt.aside if receipt else "", package)
-    back = tuple(_units_of(workspace.in_it(aside), package)) if aside else ()
+    aside = receipt.aside if receipt else ""
+    stage = _stage_of(workspace, aside)
+    back = tuple(_units_of(workspace.in_it(stage), package)) if stage else ()
     present += [unit for unit in back if unit not in present and _is_there(target, unit)]
     # A folder without __init__ was nobody's package: it may come back before the end.
-    whole = has_package(workspace.in_it(aside), package)
+    whole = has_package(workspace.in_it(stage), package)
     show = next((unit for unit in (package, f"{package}.py") if whole and unit in back), "")
     return Journal(
         what=f"{installed.package} {installed.version}",
@@ -78,9 +79,8 @@ def _journal(
         extras=extra_units(target, installed, present),
         into=tuple(unit for unit in back if unit != show),
         show=show,
-        new=aside if back else "",
-        keep_new=bool(back) and aside.startswith(ASIDE),
-        drop=(receipt.aside,) if receipt and receipt.aside != aside else (),
+        new=stage,
+        drop=(aside,) if aside else (),
     )
 
 
@@ -88,14 +88,12 @@ def _is_there(target: str, unit: str) -> bool:
     return os.path.lexists(os.path.join(target, unit))
 
 
-def _renamable_aside(workspace: Workspace, aside: str, package: str) -> str:
-    """The folder to bring back from: a copy, where the one put aside is part of an image."""
-    saved = workspace.in_it(f"{aside}/{package}")
-    if not aside or not os.path.isdir(saved) or can_rename(saved):
-        return aside
-    stage = workspace.make(STAGE)
-    for name in os.listdir(workspace.in_it(aside)):
-        copy(workspace.in_it(f"{aside}/{name}"), workspace.in_it(f"{stage}/{name}"))
+def _stage_of(workspace: Workspace, aside: str) -> str:
+    """What was put aside, once more: folders of an image cannot be moved, files can be shared."""
+    if not aside or not os.path.isdir(workspace.in_it(aside)):
+        return ""
+    stage = workspace.name_for(STAGE)
+    copy(workspace.in_it(aside), workspace.in_it(stage), link=True)
     return stage
 
 

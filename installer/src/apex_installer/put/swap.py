@@ -46,7 +46,6 @@ def swap_in(
         into=tuple(sorted(unit for unit in units if unit != package)),
         show=package if package in units else "",
         new=stage,
-        keep_new=False,
         drop=(),
     )
     return run_swap(workspace, journal)
