@@ -147,6 +147,18 @@ def test_a_package_that_somebody_put_there_since_stays(
     assert [path.name for path in target.glob("*.dist-info")] == ["apex-0.9.10.dev0.dist-info"]
 
 
+def test_what_was_put_aside_survives_a_removal_that_is_given_up(target: Path) -> None:
+    add_foreign(target)
+    put(target)
+    saved = tree(target / ".apex-install" / "aside-1")
+    cut_off(target, after=2, version=None)
+    add_foreign(target, files={"apex/__init__.py": "third = 1\n"}, version="3.0")
+    assert "given up" in (heal(str(target)) or "")
+    assert heal(str(target)) is None
+    assert tree(target / ".apex-install" / "aside-1") == saved
+    assert (target / "apex" / "__init__.py").read_text() == "third = 1\n"
+
+
 def test_killed_while_clearing_away_keeps_a_users_file(target: Path) -> None:
     put(target)
     (target / "apex" / "mine.txt").write_text("mine")
@@ -279,6 +291,33 @@ def test_the_guard_cannot_be_imported(target: Path) -> None:
         exec((package / "__init__.py").read_text())  # noqa: S102
     move.put_in(str(target / "saved"), str(package))
     assert version_in(target) == VERSION
+
+
+@pytest.mark.usefixtures("lower")
+def test_no_empty_folder_can_be_imported_while_it_goes(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty folder is a namespace package to Python; a module of its name comes first."""
+    seen = []
+
+    def look_and_remove(path: str, rmdir=os.rmdir) -> None:  # noqa: ANN001
+        if path == str(target / "apex"):
+            seen.append((target / "apex.py").read_bytes())
+        rmdir(path)
+
+    monkeypatch.setattr(os, "rmdir", look_and_remove)
+    remove(str(target), recipe=RECIPE)
+    assert seen == [move.GUARD]
+    assert list(target.iterdir()) == []
+
+
+def test_a_users_module_of_that_name_is_not_the_guard(target: Path) -> None:
+    (target / "apex").mkdir()
+    (target / "apex" / "__init__.py").write_bytes(move.GUARD)
+    (target / "apex.py").write_text("mine = 1\n")
+    move.drop_guard(str(target / "apex"))
+    assert [path.name for path in target.iterdir()] == ["apex.py"]
+    assert (target / "apex.py").read_text() == "mine = 1\n"
 
 
 @pytest.mark.usefixtures("lower")
