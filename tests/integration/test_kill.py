@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -17,7 +18,7 @@ import pytest
 from support import judge, put_driver
 from support.kill import Call, find_calls, run_killed
 from support.targets import FOREIGN_VERSION, add_foreign
-from support.wheels import MadeWheel, make_wheel
+from support.wheels import MadeWheel, make_wheel, write_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ class Stage:
     def __init__(self, directory: Path, story: Story, strace: str) -> None:
         self.story, self.strace = story, strace
         self.target, self.log = directory / "target", directory / "strace.log"
-        self.master = directory / "master"
+        self.master, self.cache = directory / "master", directory / "cache"
         self.directory = directory
         wheels = directory / "wheels"
         self.old = make_wheel(wheels / "old", version=OLD)
@@ -85,8 +86,12 @@ class Stage:
         shutil.copytree(self.target, self.master, symlinks=True)
 
     def command_to_install(self, made: MadeWheel, *, put_aside: bool) -> list[str]:
+        """Through index and cache, both on disk, as a pod would."""
+        index = self.directory / f"index-{made.entry.version}"
+        if not index.exists():
+            write_document(index, [made])
         job = self.directory / f"{made.entry.version}.json"
-        values = {"wheel": str(made.path), "entry": made.entry.to_json()}
+        values = {"index": f"file://{index}", "cache": str(self.cache)}
         job.write_text(json.dumps({**values, "target": str(self.target), "put_aside": put_aside}))
         return [sys.executable, "-B", put_driver.__file__, "install", str(job)]
 
@@ -103,6 +108,7 @@ class Stage:
         assert done.returncode == 0, done.stderr
 
     def reset(self) -> None:
+        shutil.rmtree(self.cache, ignore_errors=True)
         shutil.rmtree(self.target)
         shutil.copytree(self.master, self.target, symlinks=True)
 
@@ -138,6 +144,8 @@ class Stage:
         assert not end["faults"], (call, end)
         assert end["versions"] == [v for v in [self.story.ends_with] if v], (call, end)
         assert end["importable"] == (self.story.ends_with is not None), (call, end)
+        for wheel in self.cache.rglob("*.whl"):
+            assert hashlib.sha256(wheel.read_bytes()).hexdigest() == wheel.parent.name, call
         left = self.target / ".apex-install"
         names = {path.name for path in left.iterdir()} if left.exists() else set()
         kept = {"aside-1"} if self.story.before == "foreign" else set()
