@@ -173,6 +173,8 @@ _HANGING = """
 import sys
 from pathlib import Path
 sys.path[:0] = {path!r}
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a CI in the background ignores it
 from test_make_run import Bench
 from apex_installer.make.process import signals_as_exceptions
 bench = Bench(Path(sys.argv[1]))
@@ -194,7 +196,10 @@ def test_a_signal_ends_the_whole_tree(tmp_path: Path, number: signal.Signals) ->
         while not (pids_file.exists() and pids_file.read_text()) and time.monotonic() < give_up:
             time.sleep(0.05)
         process.send_signal(number)
-        process.wait(timeout=30)
+        try:
+            process.wait(timeout=30)
+        finally:
+            process.kill()  # leaving the block would wait for it for ever
     pids = [int(line) for line in pids_file.read_text().split()]
     assert pids
     assert gone(pids)
