@@ -102,13 +102,13 @@ class ElfImage:
         """Numbers at a file offset."""
         try:
             return struct.unpack_from(form, self.data, offset)
-        except struct.error as error:
+        except (struct.error, OverflowError) as error:
             raise CheckError(f"{self.path}: is cut short or damaged: {error}") from error
 
     def bytes_at(self, offset: int, size: int) -> bytes:
         """A copy of `size` bytes."""
-        found = self.data[offset : offset + size]
-        if size < 0 or len(found) != size:
+        found = self.data[offset : offset + max(size, 0)]
+        if len(found) != size:
             raise CheckError(f"{self.path}: is cut short: {size} bytes expected at {offset}")
         return found
 
@@ -140,7 +140,7 @@ class ElfImage:
 
     def text(self, start: int) -> str:
         """The NUL-terminated text at a file offset."""
-        end = self.data.find(b"\0", start)
+        end = self.data.find(b"\0", start) if 0 <= start < len(self.data) else -1
         if end < 0:
             raise CheckError(f"{self.path}: is damaged: the name at {start} has no end")
         return self.data[start:end].decode("utf-8", "surrogateescape")
