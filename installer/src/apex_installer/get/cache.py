@@ -28,7 +28,7 @@ VARIABLE = "APEX_INSTALL_CACHE_DIR"
 NAME = "apex-install"
 STALE_SECONDS = 600
 """A part that nobody has written to for so long belongs to a run that was killed."""
-CHUNK = 1 << 20
+CHUNK = 256 * 1024
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ MAX_RATIO = 60
 RATIO_FREE = 16 << 20
 """Small archives may expand to this much at any ratio."""
 MAX_EXPANDED = 8 << 30
-CHUNK = 512 * 1024
+CHUNK = 128 * 1024
 
 
 Read = Callable[[int, int], bytes]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 16 << 20
 """Bytes of RECORD, METADATA and WHEEL, each."""
-CHUNK = 1 << 20
+CHUNK = 256 * 1024
 WORTH_A_THREAD = 2 << 20
 MAX_THREADS = 4
 
