@@ -14,6 +14,7 @@ from wheelbuild import test
 from wheelbuild.build import BuildOptions, build_cell, find_request, read_request
 from wheelbuild.data import load_data
 from wheelbuild.demo import DemoOptions, show_demo
+from wheelbuild.engines.interpreters import find_minor
 from wheelbuild.errors import EXIT_DONE, DataError, UsageError
 from wheelbuild.index.admission import check_wheel
 from wheelbuild.plan import choose_rows, make_plan
@@ -26,7 +27,7 @@ from wheelbuild.stores.directory import DirectoryStore
 from wheelbuild.tables import print_json, print_line, print_table
 from wheelbuild.thin_json import list_stale, thin_texts, write_thin_texts
 from wheelbuild.upload import upload
-from wheelbuild.zipapp import pack_zipapp
+from wheelbuild.zipapp import PYTHONS, pack_zipapp
 
 if TYPE_CHECKING:
     import argparse
@@ -141,6 +142,9 @@ def run_zipapp(arguments: argparse.Namespace) -> int:
     """Pack apex-install and its data into one file; prints its path."""
     texts = thin_texts(load_data(arguments.data))
     packed = pack_zipapp(out=arguments.out, texts=texts, index_url=arguments.index_url)
+    absent = [minor for minor in PYTHONS if find_minor(minor) is None]
+    if absent:
+        logger.info("no Python %s here: on these it starts slower", ", ".join(absent))
     return _print_result(arguments, zipapp=packed)
 
 

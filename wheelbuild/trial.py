@@ -98,7 +98,7 @@ class Trial:
 def make_trial(
     environment: BuildEnvironment, *, data: FarmData, folder: Path, log: Path | None = None
 ) -> Trial:
-    """Make the venv and pack the installer; a `.pth` file shows the venv torch's own folder."""
+    """Make the venv and pack the installer; a `.pth` file shows torch's packages behind it."""
     folder.mkdir(parents=True)
     venv = folder / "venv"
     try:
@@ -106,8 +106,8 @@ def make_trial(
     except CommandError as error:
         raise TestError(f"no clean environment: {error}") from error
     (target,) = venv.glob("lib/python3*/site-packages")
-    torch = Path(environment.torch.directory).parent
-    (target / "torch.pth").write_text(f"{torch}\n", encoding="utf-8")
+    shown = "".join(f"{path}\n" for path in environment.package_folders)
+    (target / "torch.pth").write_text(shown, encoding="utf-8")
     return Trial(
         folder=folder,
         python=venv / "bin" / "python",

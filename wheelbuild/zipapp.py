@@ -89,7 +89,7 @@ def _compiled(members: Mapping[str, bytes], pythons: Iterable[str]) -> dict[str,
         for minor in pythons:
             python = find_minor(minor)
             if python is None:
-                logger.info("no Python %s here: there, apex-install.pyz starts slower", minor)
+                logger.debug("no Python %s here: on one, apex-install.pyz starts slower", minor)
                 continue
             result = Path(scratch) / minor
             run_command([python, "-I", "-S", script, sources, result])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,31 @@ def test_a_clone_holds_the_same_but_for_what_is_left_out(
     assert run(python, "import torch; print(torch.name)") == "torch"
     (site,) = (tmp_path / "clone").glob("lib/python3*/site-packages")
     assert sorted(path.name for path in site.iterdir()) == ["apex_c.dist-info", "apexlike", "torch"]
+
+
+def test_a_package_that_lies_in_two_folders_is_the_sum_only_if_it_is_a_namespace(
+    environment: BuildEnvironment, tmp_path: Path
+) -> None:
+    second = tmp_path / "second/site-packages"
+    for name, file in (
+        ("nvidia/a", "1.so"),
+        ("torch", "other.py"),
+        ("more", "__init__.py"),
+        ("apex-0.2.dist-info", "METADATA"),
+    ):
+        (second / name).mkdir(parents=True)
+        (second / name / file).write_text("")
+    (tmp_path / "site-packages/nvidia/b").mkdir(parents=True)
+    (tmp_path / "site-packages/nvidia/b/2.so").write_text("")
+    path = (str(tmp_path / "site-packages"), str(second))
+    both = replace(environment, interpreter=replace(environment.interpreter, path=path))
+    clone_environment(both, into=tmp_path / "clone")
+    (site,) = (tmp_path / "clone").glob("lib/python3*/site-packages")
+    assert (site / "nvidia/a/1.so").is_file()
+    assert (site / "nvidia/b/2.so").is_file()
+    assert (site / "more/__init__.py").is_file()
+    assert not (site / "torch/other.py").exists()
+    assert not (site / "apex-0.2.dist-info").exists()
 
 
 def test_removing_from_a_clone_leaves_the_original(

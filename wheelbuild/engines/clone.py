@@ -26,20 +26,40 @@ def clone_environment(
 
     `without`: import names and distributions that are left out, the one to be installed above all.
     """
-    source = Path(environment.torch.directory).parent
     run_command([environment.interpreter.executable, "-m", "venv", "--without-pip", into])
     targets = sorted(into.glob("lib/python3*/site-packages"))
     if not targets:
         raise CellError(f"{into}: the new virtual environment has no site-packages")
     left_out = tuple(f"{name}{mark}" for name in without for mark in ("", "-", "."))
-    for entry in sorted(source.iterdir()):
-        if entry.name != "__pycache__" and not _is_left_out(entry.name, left_out):
-            _link(entry, targets[0] / entry.name)
+    for folder in environment.package_folders:
+        if folder.is_dir():
+            _link_packages(folder, targets[0], left_out=left_out)
     return into / "bin" / "python"
 
 
+def _link_packages(folder: Path, target: Path, *, left_out: tuple[str, ...]) -> None:
+    """What an earlier folder holds already is not linked again, nor another version of it."""
+    known = {_project(path.name) for path in target.glob("*.dist-info")}
+    for entry in sorted(folder.iterdir()):
+        again = entry.suffix == ".dist-info" and _project(entry.name) in known
+        if not (again or _is_left_out(entry.name, left_out) or _is_taken(target / entry.name)):
+            _link(entry, target / entry.name)
+
+
+def _project(dist_info: str) -> str:
+    return dist_info.partition("-")[0].lower()
+
+
 def _is_left_out(name: str, left_out: tuple[str, ...]) -> bool:
+    """A `.pth` would show a folder that is linked already, with all that is left out."""
+    if name == "__pycache__" or name.endswith(".pth"):
+        return True
     return name in left_out or name.startswith(tuple(mark for mark in left_out if mark[-1] in "-."))
+
+
+def _is_taken(target: Path) -> bool:
+    """An earlier folder's package wins; a namespace package (`nvidia`) is the sum of all."""
+    return target.exists() and (target.is_file() or (target / "__init__.py").exists())
 
 
 def _link(source: Path, target: Path) -> None:
@@ -51,7 +71,8 @@ def _link(source: Path, target: Path) -> None:
         folder = target / Path(parent).relative_to(source)
         folder.mkdir(parents=True, exist_ok=True)
         for name in files:
-            _link_file(Path(parent) / name, folder / name)
+            if not (folder / name).exists():
+                _link_file(Path(parent) / name, folder / name)
 
 
 def _link_file(source: Path, target: Path) -> None:

@@ -38,6 +38,14 @@ class BuildEnvironment:
     interpreter: Interpreter
     torch: Torch
 
+    @property
+    def package_folders(self) -> tuple[Path, ...]:
+        """Where its packages lie, in the order of its `sys.path`; torch's may be another's."""
+        found = [Path(entry) for entry in self.interpreter.path]
+        found = [path for path in found if path.name in ("site-packages", "dist-packages")]
+        torch = Path(self.torch.directory).parent
+        return tuple(dict.fromkeys((*found, torch)))
+
 
 def find_environment(job: Job, *, python: Path | None, cache: Path) -> BuildEnvironment:
     """Read the interpreter that was given, else make or reuse the cell's own under the cache.
@@ -101,7 +109,8 @@ def _install(job: Job, folder: Path) -> None:
     try:
         run_command([base, "-m", "venv", folder])
         run_command([*pip, *index, f"torch=={job.torch_release}"])
-        run_command([*pip, *BUILD_REQUIREMENTS])
+        # torch is named again, so that what it asks of setuptools holds.
+        run_command([*pip, f"torch=={job.torch_release}", *BUILD_REQUIREMENTS])
     except CommandError as error:
         raise CellError(
             f"{job.cell.label}: no environment with torch {job.torch}: {error}; "
