@@ -315,7 +315,7 @@ def test_a_users_module_of_that_name_is_not_the_guard(target: Path) -> None:
     (target / "apex").mkdir()
     (target / "apex" / "__init__.py").write_bytes(move.GUARD)
     (target / "apex.py").write_text("mine = 1\n")
-    move.drop_guard(str(target / "apex"))
+    move.drop_guard(str(target / "apex"), spare=str(target.parent / "spare"))
     assert [path.name for path in target.iterdir()] == ["apex.py"]
     assert (target / "apex.py").read_text() == "mine = 1\n"
 

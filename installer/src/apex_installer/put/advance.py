@@ -28,7 +28,8 @@ def advance(workspace: Workspace, journal: Journal) -> None:
         place = os.path.join(workspace.target, journal.show)
         put_in(workspace.in_it(f"{journal.new}/{journal.show}"), place)
     elif journal.hide and not journal.show:
-        drop_guard(os.path.join(workspace.target, journal.hide))
+        package = os.path.join(workspace.target, journal.hide)
+        drop_guard(package, spare=workspace.in_it("guard.part"))
 
 
 def _take_out(workspace: Workspace, journal: Journal) -> None:

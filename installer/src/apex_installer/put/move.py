@@ -76,17 +76,18 @@ def put_in(package: str, destination: str) -> None:
         os.unlink(os.path.join(destination, INIT))
 
 
-def drop_guard(package: str) -> None:
+def drop_guard(package: str, *, spare: str) -> None:
     """When nothing comes after the package that went: its folder goes too; can be repeated.
 
     An empty folder could be imported, as a namespace. So a second guard, a module of the same name,
-    stands in until it is gone.
+    stands in until it is gone. `spare` is a path of ours on the same file system.
     """
     module = f"{package}.py"
     if is_guarded(package):
         _empty(package)
-        with suppress(FileExistsError), open(module, "xb", buffering=0) as file:
-            file.write(GUARD)
+        if not os.path.lexists(module):
+            _write(spare, (GUARD,))
+            os.rename(spare, module)
         os.unlink(os.path.join(package, INIT))
     with suppress(OSError):  # it is not there, or not empty and then not ours
         os.rmdir(package)
