@@ -92,6 +92,8 @@ def _compiled(members: Mapping[str, bytes], pythons: Iterable[str]) -> dict[str,
                 logger.debug("no Python %s here: on one, apex-install.pyz starts slower", minor)
                 continue
             result = Path(scratch) / minor
-            run_command([python, "-I", "-S", script, sources, result])
+            # Before 3.11 a set of strings is marshalled in the order of their hashes. With `-I`
+            # the variable would be ignored, so all others are left out instead.
+            run_command([python, "-S", script, sources, result], environ={"PYTHONHASHSEED": "0"})
             compiled[f"compiled/cpython-{minor.replace('.', '')}"] = result.read_bytes()
     return compiled
