@@ -1,6 +1,6 @@
 """Stand-alone: compiles a package's sources with the Python that runs it, for `zipapp`.
 
-`PYTHONHASHSEED=0 python -S compile_modules.py SOURCES OUT`; SOURCES is the folder that holds the package.
+`PYTHONHASHSEED=0 python -S compile_modules.py SOURCES OUT`; SOURCES holds the package.
 """
 
 import importlib.util

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import tempfile
 import zipfile
 from importlib import resources
@@ -22,6 +23,7 @@ SHEBANG = b"#!/usr/bin/env python3\n"
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 """Whose compiled modules are packed, where this machine has that Python: compiling the sources
 costs a pod 60 ms and more at each start."""
+_KEPT = ("PATH", "LD_LIBRARY_PATH")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -86,6 +88,8 @@ def _compiled(members: Mapping[str, bytes], pythons: Iterable[str]) -> dict[str,
                 (sources / name).write_bytes(content)
         script = Path(scratch) / "compile_modules.py"
         script.write_text(_text_of("compile_modules.py"), encoding="utf-8")
+        environ = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        environ["PYTHONHASHSEED"] = "0"
         for minor in pythons:
             python = find_minor(minor)
             if python is None:
@@ -94,6 +98,6 @@ def _compiled(members: Mapping[str, bytes], pythons: Iterable[str]) -> dict[str,
             result = Path(scratch) / minor
             # Before 3.11 a set of strings is marshalled in the order of their hashes. With `-I`
             # the variable would be ignored, so all others are left out instead.
-            run_command([python, "-S", script, sources, result], environ={"PYTHONHASHSEED": "0"})
+            run_command([python, "-S", script, sources, result], environ=environ)
             compiled[f"compiled/cpython-{minor.replace('.', '')}"] = result.read_bytes()
     return compiled
