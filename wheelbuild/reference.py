@@ -12,6 +12,7 @@ from pathlib import Path
 
 import apex_installer.cli
 import apex_installer.errors
+import wheelbuild.cli
 from apex_installer.errors import InstallError
 from apex_installer.model import entry, report
 
@@ -25,6 +26,7 @@ def render_pages() -> Mapping[str, str]:
         "apex-install.md": MADE + _installer_page(apex_installer.cli.build_parser()),
         "entry.md": MADE + _entry_page(),
         "report.md": MADE + _report_page(),
+        "wheelbuild.md": MADE + _farm_page(wheelbuild.cli.build_parser()),
     }
 
 
@@ -75,6 +77,43 @@ def _flag_rows(parser: argparse.ArgumentParser, *, prefix: str) -> Iterator[str]
         has_variable = action.dest not in ("help", "version")
         variable = f"`{prefix}{action.dest.upper()}`" if has_variable else ""
         yield f"| {names}{value} | {variable} | {action.help} |"
+
+
+def _farm_page(parser: argparse.ArgumentParser) -> str:
+    (commands,) = (
+        action
+        for action in parser._actions  # noqa: SLF001 - argparse has no public way to list them
+        if isinstance(action, argparse._SubParsersAction)  # noqa: SLF001
+    )
+    common = _options(parser)
+    lines = ["# wheelbuild", "", "Before or after any command:", "", *_option_table(common)]
+    for name, command in commands.choices.items():
+        words = [str(action.metavar or action.dest) for action in _positionals(command)]
+        own = {flag: text for flag, text in _options(command).items() if flag not in common}
+        lines += ["", f"## {' '.join([name, *words])}", "", str(command.description)]
+        lines += ["", *_option_table(own)] if own else []
+    lines += ["", "Variables: `WHEELBUILD_DATA` for `--data`, `WHEELBUILD_CACHE` for `--cache`,"]
+    lines += ["`WHEELBUILD_INDEX` for `--index`. [Exit codes](exit-codes.md).", ""]
+    return "\n".join(lines)
+
+
+def _positionals(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [action for action in parser._actions if not action.option_strings]  # noqa: SLF001
+
+
+def _options(parser: argparse.ArgumentParser) -> dict[str, str]:
+    """Flag with its value -> what it does; `--help` goes without saying."""
+    found = {}
+    for action in parser._actions:  # noqa: SLF001
+        if action.option_strings and action.dest != "help":
+            names = ", ".join(f"`{name}`" for name in action.option_strings)
+            found[names + (f" `{action.metavar}`" if action.metavar else "")] = str(action.help)
+    return found
+
+
+def _option_table(options: Mapping[str, str]) -> list[str]:
+    rows = [f"| {flag} | {text} |" for flag, text in options.items()]
+    return ["| flag | what it does |", "|---|---|", *rows]
 
 
 def _cause_rows() -> Iterator[str]:
