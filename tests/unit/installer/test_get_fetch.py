@@ -134,7 +134,7 @@ def test_never_outlives_the_deadline(name: str, monkeypatch: pytest.MonkeyPatch)
     started = time.monotonic()
     with pytest.raises(DeadlineError, match="time budget"):
         fetch(SLOW[name], seconds=0.5)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 5  # of a loaded machine; a drip would last for minutes
 
 
 def test_a_listener_that_accepts_nothing_is_given_up() -> None:
@@ -150,7 +150,7 @@ def test_a_listener_that_accepts_nothing_is_given_up() -> None:
             Fetcher(allow_http=False, deadline=Deadline(0.5)) as fetcher,
         ):
             fetcher.fetch(f"http://127.0.0.1:{port}/x", limit=LIMIT)
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 5  # of a loaded machine; a drip would last for minutes
         for one in waiting:
             one.close()
 

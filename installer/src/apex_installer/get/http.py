@@ -39,6 +39,8 @@ ATTEMPTS = 4
 """In a row without a byte of progress."""
 MAX_REDIRECTS = 5
 FIRST_PAUSE = 0.1
+MOST_STEPS = 8
+"""Of the growing pause; what is left of the deadline bounds it long before."""
 """Seconds before the second attempt; each further pause is three times as long."""
 PATIENCE = 4
 """No pause is longer than this part of the time that is left, whatever a server asks for."""
@@ -228,7 +230,7 @@ class Fetcher:
 
     def _rest(self, failures: int, *, asked: Optional[float]) -> None:
         """Wait before the next attempt; a server's wish is heard up to a part of what is left."""
-        own = FIRST_PAUSE * 3 ** (failures - 1) * (0.5 + os.urandom(1)[0] / 256)
+        own = FIRST_PAUSE * 3 ** min(failures - 1, MOST_STEPS) * (0.5 + os.urandom(1)[0] / 256)
         longest = max(0.0, self._deadline.remaining() / PATIENCE)
         self._pause(min(longest, own if asked is None else max(own, asked)))
 
