@@ -39,9 +39,9 @@ ATTEMPTS = 4
 """In a row without a byte of progress."""
 MAX_REDIRECTS = 5
 FIRST_PAUSE = 0.1
+"""Seconds before the second attempt; each further pause is three times as long."""
 MOST_STEPS = 8
 """Of the growing pause; what is left of the deadline bounds it long before."""
-"""Seconds before the second attempt; each further pause is three times as long."""
 PATIENCE = 4
 """No pause is longer than this part of the time that is left, whatever a server asks for."""
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
