@@ -167,7 +167,7 @@ def test_name_lookup_cannot_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
         Fetcher(allow_http=True, deadline=Deadline(0.3)) as fetcher,
     ):
         fetcher.fetch("http://index.example/x", limit=LIMIT)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 2.5
 
 
 def test_an_unknown_name_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
