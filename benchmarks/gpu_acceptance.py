@@ -139,11 +139,12 @@ def run_farm(run: Acceptance) -> Path | None:
     with run.part("apex-install into a clean target"):
         zipapp = farm_command(run.task, "zipapp", "--out", run.folder / "apex-install.pyz")
         run_measured(zipapp, environ=farm_environ(), cwd=ROOT, log=run.folder / "zipapp.log")
-        clean = run.folder / "clean"
-        clean.mkdir()
+        target = run.folder / "clean"
+        target.mkdir()
         log = run.folder / "install.json"
-        command = install_command(run, clean, "--json")
+        command = install_command(run, target, "--json")
         run_measured(command, environ=clean_environ(), log=log, timeout=100)
+        clean = target
         text = log.read_text()
         run.note("install report", json.loads(text[text.index("{") : text.rindex("}") + 1]))
     return clean
