@@ -6,9 +6,10 @@ Source: glibc `elf/dl-lookup.c` (`check_match`, `do_lookup_x`), `elf/dl-version.
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator, NamedTuple, Optional, Set, Tuple
+import functools
+from typing import Dict, FrozenSet, Iterable, Iterator, NamedTuple, Optional, Set, Tuple
 
-from apex_installer.read.elf_hash import HashTable, hash_name, read_hash_table
+from apex_installer.read.elf_hash import HashTable, hash_name, read_hash_table, sysv_hash
 from apex_installer.read.elf_image import (
     DT_JMPREL,
     DT_PLTRELSZ,
@@ -22,6 +23,7 @@ from apex_installer.read.elf_image import (
 from apex_installer.read.elf_versions import (
     HIDDEN,
     INDEX,
+    VersionDefinition,
     VersionNeed,
     read_definitions,
     read_needs,
@@ -55,11 +57,6 @@ class ElfFile(ElfImage):
     def __init__(self, path: str) -> None:
         """Map it; CheckError for what is no sane ELF file, OSError as `open` has it."""
         super().__init__(path)
-        self._table: Optional[HashTable] = None
-        self._has_table = False
-        self._needs = read_needs(self)
-        self._definitions = read_definitions(self)
-        self._version_names = {(d.hash, d.version) for d in self._definitions.values()}
         self._versions = self.offset_of(DT_VERSYM)
 
     @property
@@ -95,7 +92,7 @@ class ElfFile(ElfImage):
 
     def defines(self, name: str, version: Optional[str] = None, version_hash: int = 0) -> bool:
         """Whether the loader, looking for `name` at `version`, takes this file's definition."""
-        table = self._hash_table()
+        table = self._table
         if table is None:
             return False
         hashed = hash_name(name)
@@ -113,10 +110,22 @@ class ElfFile(ElfImage):
                 of_another_version += 1
         return of_another_version == 1
 
-    def _hash_table(self) -> Optional[HashTable]:
-        if not self._has_table:
-            self._table, self._has_table = read_hash_table(self), True
-        return self._table
+    # Of the thirty-odd libraries that a check maps, few are asked for any of these.
+    @functools.cached_property
+    def _table(self) -> Optional[HashTable]:
+        return read_hash_table(self)
+
+    @functools.cached_property
+    def _needs(self) -> Dict[int, VersionNeed]:
+        return read_needs(self)
+
+    @functools.cached_property
+    def _definitions(self) -> Dict[int, VersionDefinition]:
+        return read_definitions(self)
+
+    @functools.cached_property
+    def _version_names(self) -> FrozenSet[Tuple[int, str]]:
+        return frozenset((one.hash, one.version) for one in self._definitions.values())
 
     def _is_definition(self, index: int, name: bytes) -> bool:
         name_at, info, other, section, value = self._symbol(index)
@@ -136,30 +145,26 @@ class ElfFile(ElfImage):
         definition = self._definitions.get(own & INDEX)
         if definition is None:
             return not own & HIDDEN
-        return definition == (version, version_hash or hash_name(version).sysv)
+        return definition == (version, version_hash or sysv_hash(version.encode()))
 
     def _symbol(self, index: int) -> Tuple[int, ...]:
         return self.unpack("<IBBHQ", self.symbols + _SYMBOL_SIZE * index)
 
     def _count_symbols(self) -> int:
-        table = self._hash_table()
-        return table.count_symbols() if table else 0
+        return self._table.count_symbols() if self._table else 0
 
     def _undefined_of(self, indices: Iterable[int]) -> Iterator[Reference]:
         for index in indices:
             name_at, info, other, section, _ = self._symbol(index)
             if section != _UNDEFINED or info >> 4 == _LOCAL or other & 3 in _HIDDEN_OR_INTERNAL:
                 continue
-            need = None
+            name, weak, need = self.string(name_at), info >> 4 == _WEAK, None
             if self._versions:
                 need = self._needs.get(self.unpack("<H", self._versions + 2 * index)[0] & INDEX)
-            yield Reference(
-                name=self.string(name_at),
-                version=need.version if need else None,
-                library=need.library if need else None,
-                version_hash=need.hash if need else 0,
-                weak=info >> 4 == _WEAK,
-            )
+            if need is None:
+                yield Reference(name, None, None, 0, weak)
+            else:
+                yield Reference(name, need.version, need.library, need.hash, weak)
 
     def _relocated(self) -> Set[int]:
         """Indices of the symbols that relocations name, lazy ones too: `import` binds at once."""

@@ -7,7 +7,7 @@ Sources: System V gABI, "Hash Table"; binutils' description of DT_GNU_HASH; glib
 from __future__ import annotations
 
 import functools
-from typing import Iterator, NamedTuple, Optional, Union
+from typing import Iterable, Iterator, NamedTuple, Optional, Union
 
 from apex_installer.errors import CheckError
 from apex_installer.read.elf_image import DT_GNU_HASH, DT_HASH, ElfImage
@@ -19,24 +19,24 @@ class HashedName(NamedTuple):
     text: bytes
     """With its closing NUL."""
     gnu: int
-    sysv: int
 
 
 @functools.lru_cache(maxsize=4096)
 def hash_name(name: str) -> HashedName:
     """Encode once: the same few hundred names are looked up in some thirty libraries."""
     text = name.encode("utf-8", "surrogateescape")
-    return HashedName(text + b"\0", gnu_hash(text), sysv_hash(text))
+    return HashedName(text + b"\0", gnu_hash(text))
 
 
 def gnu_hash(name: bytes) -> int:
     """DT_GNU_HASH's function: Bernstein's, 32 bits."""
     value = 5381
     for byte in name:
-        value = (value * 33 + byte) & 0xFFFFFFFF
-    return value
+        value = value * 33 + byte
+    return value & 0xFFFFFFFF
 
 
+@functools.lru_cache(maxsize=4096)
 def sysv_hash(name: bytes) -> int:
     """The gABI's function; version records hold it too."""
     value = 0
@@ -61,17 +61,18 @@ class GnuHash:
         self._buckets = image.view("I", buckets_at, self._buckets_count)
         self._chains = buckets_at + 4 * self._buckets_count
 
-    def candidates(self, name: HashedName) -> Iterator[int]:
-        """Indices of symbols with the name's hash."""
+    def candidates(self, name: HashedName) -> Iterable[int]:
+        """Indices of symbols with the name's hash; most questions end at the filter."""
         wanted = name.gnu
         word = self._filter[(wanted >> 6) % self._words]
         if not (word >> (wanted & 63)) & (word >> ((wanted >> self._shift) & 63)) & 1:
-            return
+            return ()
         if not self._buckets_count:
-            return
+            return ()
         index = self._buckets[wanted % self._buckets_count]
-        if index < max(self._first, 1):
-            return
+        return self._chain(index, wanted) if index >= max(self._first, 1) else ()
+
+    def _chain(self, index: int, wanted: int) -> Iterator[int]:
         while True:
             (found,) = self._image.unpack("<I", self._chains + 4 * (index - self._first))
             if (found ^ wanted) >> 1 == 0:
@@ -105,7 +106,7 @@ class SysvHash:
         """Indices of symbols in the name's chain."""
         if not self._buckets_count:
             return
-        index = self._buckets[name.sysv % self._buckets_count]
+        index = self._buckets[sysv_hash(name.text[:-1]) % self._buckets_count]
         for _ in range(self._links_count):
             if not 0 < index < self._links_count:
                 return

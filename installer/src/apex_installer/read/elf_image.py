@@ -6,6 +6,7 @@ Sources: System V gABI chapters 4 and 5, `elf.h` of glibc.
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import struct
@@ -65,7 +66,7 @@ class ElfImage:
             self._views.pop().release()
         self.data.close()
 
-    @property
+    @functools.cached_property
     def needed(self) -> Tuple[str, ...]:
         """DT_NEEDED, in order."""
         return tuple(self.string(offset) for offset in self._needed)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 from apex_installer.errors import CheckError
@@ -22,18 +21,19 @@ from apex_installer.read.ld_paths import (
     read_cache,
 )
 from apex_installer.read.torch_preloads import Preloads
+from apex_installer.values import dataclass
 
 
-@dataclass(eq=False)
 class Library:
     """One mapped file of the process; compared by identity."""
 
-    elf: ElfFile
-    loader: Optional[Library]
-    """Who asked for it first: that one's DT_RPATH counts for this one's dependencies too."""
-    origin: str
-    names: Set[str] = field(default_factory=set)
-    """By which it was asked for; version needs are matched against these."""
+    def __init__(self, elf: ElfFile, loader: Optional[Library], *, origin: str) -> None:
+        """`loader` asked for it first: its DT_RPATH counts for this one's dependencies too."""
+        self.elf = elf
+        self.loader = loader
+        self.origin = origin
+        self.names: Set[str] = set()
+        """By which it was asked for; version needs are matched against these."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ library that the module brings along. Nothing is loaded.
 from __future__ import annotations
 
 import os
-from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from apex_installer.model.environment import Interpreter, Torch
 from apex_installer.read.blame import library_for
@@ -88,18 +88,31 @@ class Lookup:
     """Finds who defines a reference, and remembers it: modules ask for the same few hundred."""
 
     def __init__(self, global_scope: Sequence[Library]) -> None:
-        """Every lookup begins in the global scope, and goes on in the scope of what was opened."""
+        """Every lookup has the global scope, and the scope of what was opened."""
         self._global_scope = tuple(global_scope)
         self._definer: Dict[Reference, Library] = {}
 
-    def find(self, reference: Reference, scope: Sequence[Library]) -> Optional[Library]:
-        """A library that defines it, or None."""
-        known = self._definer.get(reference)
-        if known is not None and (known in scope or known in self._global_scope):
-            return known
-        for library in (*self._global_scope, *scope):
+    def undefined(
+        self, references: Iterable[Reference], scope: Sequence[Library]
+    ) -> Iterator[Reference]:
+        """Those that must be defined and are nowhere."""
+        reached = frozenset((*scope, *self._global_scope))
+        for reference in references:
+            if reference.weak or self._definer.get(reference) in reached:
+                continue
+            definer = self._find(reference, scope)
+            if definer is None:
+                yield reference
+            else:
+                self._definer[reference] = definer
+
+    def _find(self, reference: Reference, scope: Sequence[Library]) -> Optional[Library]:
+        # The loader begins in the global scope; whether there is a definition is the same in any
+        # order, and C++ names are seldom the interpreter's.
+        scopes = (scope, self._global_scope)
+        first, second = scopes if reference.name.startswith("_Z") else reversed(scopes)
+        for library in (*first, *second):
             if library.elf.defines(reference.name, reference.version, reference.version_hash):
-                self._definer[reference] = library
                 return library
         return None
 
@@ -140,9 +153,7 @@ def _missing_versions(opened: Opened, torch: Torch) -> Iterator[MissingSymbol]:
 
 def _missing_symbols(opened: Opened, lookup: Lookup, torch: Torch) -> Iterator[MissingSymbol]:
     for library in opened.new:
-        for reference in library.elf.references():
-            if reference.weak or lookup.find(reference, opened.scope):
-                continue
+        for reference in lookup.undefined(library.elf.references(), opened.scope):
             yield MissingSymbol(
                 module=os.path.basename(library.elf.path),
                 kind="symbol",
