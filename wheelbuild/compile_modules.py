@@ -6,18 +6,25 @@
 import importlib.util
 import marshal
 import sys
+import zlib
 from pathlib import Path
 
 
 def compile_package(sources: Path) -> bytes:
-    """`(magic number, {full name: (is a package, marshalled code)})`, marshalled."""
+    """`(magic number, {full name: (is a package, code)})`, marshalled.
+
+    Each code is marshalled and deflated by itself: a start inflates the modules that it imports,
+    a fifth of all. Docstrings are left out.
+    """
     modules = {}
     for path in sorted(sources.rglob("*.py")):
         relative = path.relative_to(sources)
         package = path.name == "__init__.py"
         name = ".".join((relative.parent if package else relative.with_suffix("")).parts)
-        code = compile(path.read_bytes(), relative.as_posix(), "exec", dont_inherit=True)
-        modules[name] = (package, marshal.dumps(code))
+        code = compile(
+            path.read_bytes(), relative.as_posix(), "exec", dont_inherit=True, optimize=2
+        )
+        modules[name] = (package, zlib.compress(marshal.dumps(code), 9))
     return marshal.dumps((importlib.util.MAGIC_NUMBER, modules))
 
 

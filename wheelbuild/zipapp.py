@@ -23,6 +23,7 @@ SHEBANG = b"#!/usr/bin/env python3\n"
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 """Whose compiled modules are packed, where this machine has that Python: compiling the sources
 costs a pod 60 ms and more at each start."""
+COMPILED = "compiled/"
 _KEPT = ("PATH", "LD_LIBRARY_PATH")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -39,12 +40,14 @@ def pack_zipapp(
     `texts`: what the package's `data` folder shall hold, by file name. `index_url` is baked in as
     the default index.
     """
-    members = {**_sources(), "__main__.py": _text_of("zipapp_main.py").encode()}
+    members = _sources()
     members |= {f"apex_installer/data/{name}": text.encode() for name, text in texts.items()}
     if index_url:
         defaults = json.dumps({"index_url": index_url})
         members["apex_installer/data/defaults.json"] = defaults.encode()
+    members["compiled_modules.py"] = _text_of("compiled_modules.py").encode()
     members |= _compiled(members, pythons)
+    members["__main__.py"] = _text_of("zipapp_main.py").encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.part")
     with part.open("wb") as stream:
@@ -60,7 +63,8 @@ def _write_zip(stream: BinaryIO, members: Mapping[str, bytes]) -> None:
             item = zipfile.ZipInfo(name, date_time=_EPOCH)
             item.create_system = 3
             item.external_attr = 0o100644 << 16
-            item.compress_type = zipfile.ZIP_DEFLATED
+            stored = name.startswith(COMPILED)  # holds deflated modules
+            item.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
             archive.writestr(item, members[name])
 
 
@@ -83,7 +87,7 @@ def _compiled(members: Mapping[str, bytes], pythons: Iterable[str]) -> dict[str,
     with tempfile.TemporaryDirectory(prefix="wheelbuild-zipapp-") as scratch:
         sources = Path(scratch) / "sources"
         for name, content in members.items():
-            if name.startswith("apex_installer/") and name.endswith(".py"):
+            if name.endswith(".py"):
                 (sources / name).parent.mkdir(parents=True, exist_ok=True)
                 (sources / name).write_bytes(content)
         script = Path(scratch) / "compile_modules.py"
@@ -99,5 +103,5 @@ def _compiled(members: Mapping[str, bytes], pythons: Iterable[str]) -> dict[str,
             # Before 3.11 a set of strings is marshalled in the order of their hashes. With `-I`
             # the variable would be ignored, so all others are left out instead.
             run_command([python, "-S", script, sources, result], environ=environ)
-            compiled[f"compiled/cpython-{minor.replace('.', '')}"] = result.read_bytes()
+            compiled[f"{COMPILED}cpython-{minor.replace('.', '')}"] = result.read_bytes()
     return compiled

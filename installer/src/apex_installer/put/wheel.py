@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Set
 from apex_installer.errors import TrustError
 from apex_installer.put.archive import Directory, Member, expand, read_directory
 from apex_installer.put.record import Row, digest_text, parse_record
-from apex_installer.put.threads import map_in_threads
 from apex_installer.put.wheel_rules import (
     ALL_RULES,
     RECORD,
@@ -25,6 +24,7 @@ from apex_installer.put.wheel_rules import (
     parse_fields,
     record_name,
 )
+from apex_installer.threads import map_in_threads
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -11,10 +11,13 @@ from apex_installer.model.request import Request
 from apex_installer.read.devices import read_devices
 from apex_installer.read.interpreter import find_interpreter
 from apex_installer.read.torch_files import read_torch
+from apex_installer.threads import Later
 
 
 def read_environment(request: Request, *, environ: Mapping[str, str]) -> Environment:
     """Read interpreter, torch, GPUs and driver; NoTorchError or UsageError say what is wrong."""
+    # The driver answers in 20 ms in which Python is free to do the rest.
+    devices = Later(lambda: read_devices(environ=environ, gpu=request.gpu))
     interpreter, torch_directory = find_interpreter(
         python=request.python, app=request.app, environ=environ
     )
@@ -22,7 +25,7 @@ def read_environment(request: Request, *, environ: Mapping[str, str]) -> Environ
     return Environment(
         interpreter=interpreter,
         torch=read_torch(torch_directory),
-        devices=read_devices(environ=environ, gpu=request.gpu),
+        devices=devices.take(),
         target=os.path.abspath(target),
         glibc=read_glibc(),
     )
