@@ -61,8 +61,7 @@ def list_candidates(
     found: List[Candidate] = []
     seen: Set[Tuple[str, str]] = set()
     for candidate in _candidates(app, environ):
-        # A virtual environment's python is a link: the folder tells it from the one it links to.
-        place = (os.path.dirname(candidate.executable), os.path.realpath(candidate.executable))
+        place = _place(candidate.executable)
         if place not in seen and os.access(candidate.executable, os.X_OK):
             seen.add(place)
             found.append(candidate)
@@ -112,10 +111,12 @@ def _is_ours(executable: str) -> bool:
 
 def _is_same(one: str, other: str) -> bool:
     """`python3` beside `python` of one environment; a link elsewhere is another environment."""
-    return one == other or (
-        os.path.dirname(one) == os.path.dirname(other)
-        and os.path.realpath(one) == os.path.realpath(other)
-    )
+    return one == other or _place(one) == _place(other)
+
+
+def _place(executable: str) -> Tuple[str, str]:
+    """A virtual environment's python is a link: the folder tells it from the one it links to."""
+    return os.path.realpath(os.path.dirname(executable)), os.path.realpath(executable)
 
 
 def _ask(executable: str) -> Dict[str, Any]:
