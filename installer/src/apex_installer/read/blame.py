@@ -7,22 +7,26 @@ from typing import List, Optional, Tuple
 
 _SPECIAL = r"_Z(?:T[VTIS]|GV|TW|TH|T[hv]n?\d+_(?:n?\d+_)?)?"
 """Itanium C++ ABI 5.1.4: tables, typeinfo, guards and thunks stand before the name."""
-_START = re.compile(_SPECIAL + r"N?[rVK]*[RO]?(St|S[absiod]|\d)")
-_LENGTH = re.compile(r"\d+")
+_START = _SPECIAL + r"N?[rVK]*[RO]?(St|S[absiod]|\d)"
+_LENGTH = r"\d+"
+"""Texts: a check that finds nothing missing never compiles them."""
 
-_BY_NAMESPACE: Tuple[Tuple[Tuple[str, ...], str], ...] = (
-    (("c10", "cuda"), "libc10_cuda.so"),
-    (("c10", "hip"), "libc10_hip.so"),
-    (("c10d",), "libtorch_cpu.so"),
-    (("c10",), "libc10.so"),
-    (("at", "cuda"), "libtorch_cuda.so"),
-    (("torch", "cuda"), "libtorch_cuda.so"),
-    (("at",), "libtorch_cpu.so"),
-    (("torch",), "libtorch_cpu.so"),
-    (("caffe2",), "libtorch_cpu.so"),
-    (("std",), "libstdc++.so.6"),
-    (("__cxxabiv1",), "libstdc++.so.6"),
+_IN_ATEN_CORE = (
+    r"(?:[A-Z]\w*)?Type|IValue|ivalue|Dispatcher|KernelFunction|Operator(?:Handle|Name)|"
+    r"RegisterOperators|FunctionSchema|Argument|Symbol|SymbolicShape|ShapeSymbol"
 )
+"""What is in namespace c10 and yet not in libc10."""
+_BY_NAMESPACE: Tuple[Tuple[str, str], ...] = (
+    (r"c10::cuda", "libc10_cuda.so"),
+    (r"c10::hip", "libc10_hip.so"),
+    (rf"c10::(?:{_IN_ATEN_CORE})", "libtorch_cpu.so"),
+    (r"c10(?:::.*)?|caffe2::(?:TypeMeta|detail)", "libc10.so"),
+    (r"c10d::ProcessGroupNCCL|at::cuda|at::CUDA\w*|torch::cuda", "libtorch_cuda.so"),
+    (r"torch::Py\w*|torch::python|pybind11::.*|THP\w*(?:::.*)?", "libtorch_python.so"),
+    (r"(?:c10d|at|torch|caffe2)(?:::.*)?", "libtorch_cpu.so"),
+    (r"(?:std|__cxxabiv1)(?:::.*)?", "libstdc++.so.6"),
+)
+"""The first two parts of a C++ name, and who has it in torch 2.6 and 2.11."""
 _BY_PREFIX: Tuple[Tuple[str, str], ...] = (
     ("THP", "libtorch_python.so"),
     ("Py", "the interpreter"),
@@ -48,9 +52,9 @@ _BY_PREFIX: Tuple[Tuple[str, str], ...] = (
 
 def library_for(symbol: str) -> Optional[str]:
     """`_ZN3c104cuda9SetDeviceEa` -> `libc10_cuda.so`; None where the name does not tell."""
-    names = namespaces(symbol)
-    for start, library in _BY_NAMESPACE:
-        if tuple(names[: len(start)]) == start:
+    name = "::".join(namespaces(symbol))
+    for pattern, library in _BY_NAMESPACE:
+        if re.fullmatch(pattern, name):
             return library
     for prefix, library in _BY_PREFIX:
         if symbol.startswith(prefix):
@@ -60,7 +64,7 @@ def library_for(symbol: str) -> Optional[str]:
 
 def namespaces(symbol: str) -> List[str]:
     """The first two parts of a mangled C++ name: `_ZN2at4cuda…` -> [`at`, `cuda`]."""
-    match = _START.match(symbol)
+    match = re.match(_START, symbol)
     if not match:
         return []
     if match.group(1).startswith("S"):
@@ -68,9 +72,10 @@ def namespaces(symbol: str) -> List[str]:
     found: List[str] = []
     at = match.start(1)
     while len(found) < 2:  # noqa: PLR2004 - no rule above asks for more
-        length = _LENGTH.match(symbol, at)
+        length = re.match(_LENGTH, symbol[at:])
         if not length:
             break
-        at = length.end() + int(length.group())
-        found.append(symbol[length.end() : at])
+        start = at + length.end()
+        at = start + int(length.group())
+        found.append(symbol[start:at])
     return found
