@@ -11,6 +11,9 @@ from build_apex import compare, compare_sizes, count_written
 from cold_start import judge
 from gpu_acceptance import compare_outcomes, read_outcomes
 from measure import Cost, format_table, summarize
+from symbol_check import IMPORTED, LDD, OPENED, OURS
+from symbol_check import judge as judge_check
+from symbol_check import summarize as summarize_check
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +73,22 @@ def test_cold_start_is_held_to_every_limit(
     found = judge({"warm": warm, "already": {"median": already}})
     missed = {name for name, verdict in found.items() if not verdict["met"]}
     assert missed == {names.get(name, name) for name in unmet}
+
+
+@pytest.mark.parametrize(("seconds", "met"), [(0.050, True), (0.051, False)])
+def test_a_symbol_check_is_held_to_its_limit_and_set_beside_who_loads(
+    seconds: float, met: bool
+) -> None:
+    ours = {OURS: {"wall": seconds, "cpu": 0.03, "import": 0.002}}
+    load = {IMPORTED: {"wall": 4.0, "cpu": 3.0}, OPENED: {"wall": 0.01, "cpu": 0.01}}
+    found = summarize_check([ours, load, {LDD: {"wall": 0.5, "cpu": 0.5}}])
+    assert found[OURS]["median"] == 1000 * seconds
+    assert found[OURS]["import"] == 2.0
+    verdict = judge_check({"warm": found})
+    assert verdict.pop(f"{OURS}, warm, ms")["met"] is met
+    assert [one["value"] for one in verdict.values()] == [
+        pytest.approx(seconds / other, abs=1e-4) for other in (4.0, 0.01, 0.5)
+    ]
 
 
 REPORT = """<testsuites><testsuite>
