@@ -55,12 +55,16 @@ def find_interpreter(
 def list_candidates(
     *, python: Optional[str], app: Sequence[str], environ: Mapping[str, str]
 ) -> Tuple[Candidate, ...]:
-    """The interpreters to look at, in order, each file once. UsageError for a bad `--python`."""
+    """The interpreters to look at, in order, each file once. UsageError for a bad `--python`.
+
+    Their paths are absolute: they are started from another folder than ours.
+    """
     if python:
-        return (Candidate(_explicit(python, environ), "--python"),)
+        return (Candidate(os.path.abspath(_explicit(python, environ)), "--python"),)
     found: List[Candidate] = []
     seen: Set[Tuple[str, str]] = set()
-    for candidate in _candidates(app, environ):
+    for name, why in _candidates(app, environ):
+        candidate = Candidate(os.path.abspath(name), why)
         place = _place(candidate.executable)
         if place not in seen and os.access(candidate.executable, os.X_OK):
             seen.add(place)
