@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from apex_installer.errors import CheckError
+from apex_installer.errors import CheckError, TrustError
 from apex_installer.model.arch import Architectures
+from apex_installer.model.entry import Entry
 from apex_installer.model.environment import Environment
 from apex_installer.read.fatbin import read_architectures
 from apex_installer.read.symbols import check_symbols
@@ -72,6 +73,25 @@ def gpu_faults(name: str, held: Architectures, environment: Environment) -> List
         return []
     line = f"{name} holds code for {held.text} only, not for {', '.join(lacking)}"
     return [f"{line}: it would fail later as 'no kernel image', often reported in another line"]
+
+
+def require_machine_code(paths: Sequence[str], entry: Entry) -> None:
+    """Raise TrustError when staged modules lack code that the index says they hold.
+
+    The entry was chosen by what the index says; what it says of a file is believed of no file.
+    """
+    found = {os.path.basename(path): read_architectures(path) for path in paths}
+    faults = [
+        f"{module.name} holds code for {held.text or 'no GPU'}, "
+        f"the index says {module.architectures.text}"
+        for module in entry.modules
+        for held in (found[module.file],)
+        if not (
+            set(module.machine_code) <= set(held.machine_code) and set(module.ptx) <= set(held.ptx)
+        )
+    ]
+    if faults:
+        raise TrustError("; ".join(faults))
 
 
 def require_symbols(paths: Sequence[str], environment: Environment) -> None:

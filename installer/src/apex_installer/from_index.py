@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+import os
+from typing import Optional, Sequence, Tuple
 
 import apex_installer
-from apex_installer.check import require_symbols
+from apex_installer.check import require_machine_code, require_symbols
 from apex_installer.errors import (
     CheckError,
     DeadlineError,
     DownloadError,
     NoWheelError,
     TrustError,
+    UsageError,
 )
 from apex_installer.get.documents import fetch_document
-from apex_installer.get.http import Fetcher
+from apex_installer.get.http import Fetcher, NotFoundError
+from apex_installer.get.url import Url
 from apex_installer.model.cell import Cell
 from apex_installer.model.entry import Entry
 from apex_installer.model.environment import Environment
@@ -30,20 +33,26 @@ def cell_of(environment: Environment) -> Cell:
     torch = environment.torch
     if torch.hip:
         raise NoWheelError(
-            f"torch {torch.version} is built for ROCm {torch.hip}; there is CUDA code only"
+            f"torch {torch.version} in {torch.directory} is built for ROCm {torch.hip}, and there "
+            "is CUDA code only: install a CUDA build of torch"
         )
     cell = environment.cell
     if cell is None:
         raise NoWheelError(
-            f"torch {torch.version} is built without CUDA: install a CUDA build of torch"
+            f"torch {torch.version} in {torch.directory} is built without CUDA: "
+            "install a CUDA build of torch"
         )
     return cell
 
 
 def index_url_of(request: Request) -> str:
-    """The index, or NoWheelError in words."""
+    """The index, or NoWheelError in words; UsageError for what is no address."""
     if not request.index_url:
         raise NoWheelError("no index: give --index-url or set APEX_INSTALL_INDEX_URL")
+    try:
+        Url.parse(request.index_url)
+    except UsageError as error:
+        raise UsageError(f"--index-url: {error}") from error
     return request.index_url
 
 
@@ -70,7 +79,7 @@ def _first_that_holds(entries: Tuple[Entry, ...], fetcher: Fetcher, situation: S
         choice = pick(entries, environment, wishes)
         account.note_choice(choice)
         if choice.best is None:
-            raise NoWheelError(_miss(environment, choice)) from failure
+            raise NoWheelError(_miss(situation, choice, failure)) from failure
         if situation.request.dry_run:
             return choice.best
         try:
@@ -83,15 +92,20 @@ def _first_that_holds(entries: Tuple[Entry, ...], fetcher: Fetcher, situation: S
             return choice.best
 
 
-def _miss(environment: Environment, choice: Choice) -> str:
+def _miss(situation: Situation, choice: Choice, failure: Optional[Exception]) -> str:
+    environment = situation.environment
     cell = environment.cell
     wanted = (
         f"no wheel for {environment.interpreter.tag} torch {environment.torch.version} "
         f"{cell.cuda_tag if cell else ''} {environment.gpu_text}"
     )
+    if failure is not None:
+        index = Url.parse(index_url_of(situation.request)).shown
+        return f"no other wheel fits: tell who keeps {index}, or name another with --index-url"
     if choice.nearest is None:
         return f"{wanted}; the index holds none for this torch and CUDA"
-    return f"{wanted}; nearest: {choice.nearest.file} {choice.nearest.reason}"
+    nearest = f"{choice.nearest.file} {choice.nearest.reason}"
+    return f"{wanted}; nearest: {nearest}; apex-install doctor names all"
 
 
 def _fetch(entry: Entry, fetcher: Fetcher, situation: Situation) -> str:
@@ -105,12 +119,28 @@ def _fetch(entry: Entry, fetcher: Fetcher, situation: Situation) -> str:
                 account.bytes["downloaded"] += fetcher.download(
                     entry.url, part, sha256=entry.sha256, size=entry.size
                 )
+            except NotFoundError as error:
+                raise DownloadError(
+                    f"{error}, though the index lists it: tell who keeps it, "
+                    "or name another with --index-url"
+                ) from error
             except (DownloadError, DeadlineError):
                 cache.keep_part(part)
                 raise
             path = cache.publish(part, sha256=entry.sha256, file=entry.file)
     account.find(cache.finding)
     return path
+
+
+def _check_staged(staged: Sequence[str], entry: Entry, environment: Environment) -> None:
+    """The modules' own bytes: the symbol check, and the machine code that the index promised."""
+    try:
+        require_symbols(staged, environment)
+        require_machine_code(staged, entry)
+    except (CheckError, TrustError) as error:
+        # Where they were staged is gone when somebody reads the line.
+        line = str(error).replace(os.path.join(os.path.dirname(staged[0]), ""), "")
+        raise type(error)(f"{entry.file}: {line}") from error
 
 
 def _put(entry: Entry, path: str, situation: Situation) -> None:
@@ -125,7 +155,7 @@ def _put(entry: Entry, path: str, situation: Situation) -> None:
             recipe=situation.recipe,
             old=situation.old,
             put_aside=situation.put_aside,
-            check=lambda staged: require_symbols(staged, environment),
+            check=lambda staged: _check_staged(staged, entry, environment),
         )
     account.bytes["installed"] += installed.size
     for note in installed.notes:

@@ -57,6 +57,7 @@ class Pod:
             patch.setattr(module, "read_environment", self._read_environment)
             patch.setattr(module, "load_recipe", self._load_recipe)
         patch.setattr(from_index, "require_symbols", self._require_symbols)
+        patch.setattr(from_index, "require_machine_code", lambda _staged, _entry: None)
         patch.setattr(check, "check_symbols", lambda *_paths, **_named: ())
 
     def _read_environment(self, *_request: Any, **_named: Any) -> Environment:
