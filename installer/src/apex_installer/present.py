@@ -54,13 +54,13 @@ def decide(present: Optional[Present], *, keep_foreign: bool, replace_foreign: b
         return Decision(Verdict.REPLACE, why) if why else Decision(Verdict.STANDS)
     name = f"{present.name} {present.version} in {present.where} (installed by {present.owner})"
     if replace_foreign:
-        return Decision(Verdict.PUT_ASIDE, f"{name}: replaced, as --replace-foreign asks")
+        return Decision(Verdict.PUT_ASIDE, f"{name}: to be replaced, as --replace-foreign asks")
     if not present.faults:
         return Decision(Verdict.STANDS, f"{name} fits")
     if keep_foreign:
         return Decision(Verdict.LEAVE, f"{name} does not fit: {why}; kept, as --keep-foreign asks")
     if present.replaceable:
-        return Decision(Verdict.PUT_ASIDE, f"{name} does not fit: {why}; put aside")
+        return Decision(Verdict.PUT_ASIDE, f"{name} does not fit: {why}; to be put aside")
     return Decision(
         Verdict.LEAVE,
         f"{name} does not fit: {why}; it is not ours to touch: remove it, "

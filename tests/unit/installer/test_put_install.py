@@ -354,7 +354,11 @@ def test_no_room(target: Path, older: MadeWheel, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("function", ["mkdir", "open", "write", "rename", "utime"])
 @pytest.mark.parametrize(
     ("code", "says"),
-    [(errno.ENOSPC, "free some space"), (errno.EROFS, "--target DIR"), (errno.EIO, "see the log")],
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EROFS, "--target DIR"),
+        (errno.EIO, "say --target DIR elsewhere"),
+    ],
     ids=["full", "read-only", "broken"],
 )
 def test_failing_at_every_call_changes_nothing(

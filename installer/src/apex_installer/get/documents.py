@@ -31,7 +31,7 @@ def fetch_document(index_url: str, cell: Cell, *, fetcher: Fetcher, installer: s
     except NotFoundError as error:
         raise NoWheelError(
             f"the index has nothing for {cell.python}, torch {cell.torch_text}, {cell.cuda_tag} "
-            f"({shown} is not there)"
+            f"({shown} is not there): check --index-url, or ask its keeper for that cell"
         ) from error
     try:
         data = json.loads(text)

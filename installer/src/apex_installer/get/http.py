@@ -139,7 +139,7 @@ class Fetcher:
             def attempt() -> None:
                 self._continue(part, address)
 
-            self._with_attempts(attempt, where=address, progress=lambda: part.received)
+            self._with_attempts(attempt, where=address, progress=lambda: part.longest)
             return part.received
 
     # -- one attempt -----------------------------------------------------------------------------
@@ -224,7 +224,8 @@ class Fetcher:
                 failures.append(str(error))
                 if len(failures) >= ATTEMPTS:
                     raise DownloadError(
-                        f"{where.shown}: {failures[-1]} (tried {ATTEMPTS} times)"
+                        f"{where.shown}: {failures[-1]} (tried {ATTEMPTS} times): "
+                        "check the network, or name another source"
                     ) from error
                 self._rest(len(failures), asked=getattr(error, "retry_after", None))
 

@@ -26,12 +26,17 @@ class ServedAnewError(Exception):
 
 
 class Part:
-    """The file on disk; `received` counts bytes of this run alone."""
+    """The file on disk.
+
+    `received` counts bytes of this run alone; `longest` is what it ever held, which a server that
+    begins anew each time and never gets further does not raise.
+    """
 
     def __init__(self, path: str, *, sha256: str, size: int, where: str) -> None:
         """`where` is the address, for errors."""
         self.received = 0
         self.length = 0
+        self.longest = 0
         self._path, self._sha256, self._size, self._where = path, sha256, size, where
         self._hash = hashlib.sha256()
         self._from_earlier = False
@@ -57,7 +62,7 @@ class Part:
     ) -> None:
         """Bytes that cannot be right are not left for the next run."""
         os.close(self._fd)
-        if isinstance(error, TrustError) or not self.length:
+        if isinstance(error, TrustError) or (error and not self.length):
             self._remove()
 
     @property
@@ -105,6 +110,7 @@ class Part:
             raise self._unwritable(error) from error
         self._hash.update(piece)
         self.length += len(piece)
+        self.longest = max(self.longest, self.length)
         self.received += len(piece)
 
     def copy_from(self, source: int, *, check: Callable[[str], None]) -> None:
@@ -151,6 +157,7 @@ class Part:
                 break
             self._hash.update(piece)
             self.length += len(piece)
+        self.longest = self.length
         self._from_earlier = self.length > 0
         if self.length > self._size or (self.length == self._size and not self.complete):
             self.restart()

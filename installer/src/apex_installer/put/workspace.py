@@ -34,6 +34,7 @@ UNSURE_SECONDS = 600
 """Where no lock can be had, leftovers younger than this may belong to somebody alive."""
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL})
 UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+NO_FOLDER = frozenset({errno.ENOENT, errno.ENOTDIR})
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -173,7 +174,9 @@ def target_error(target: str, error: OSError) -> TargetError:
         what = "run it as the owner, or say --target DIR and put DIR on PYTHONPATH"
     elif error.errno in DISK_FULL:
         what = "free some space there, or say --target DIR on another disk"
+    elif error.errno in NO_FOLDER:
+        what = "make that folder first, or say --target DIR"
     else:
-        what = "see the log"
+        what = "say --target DIR elsewhere"
     reason = error.strerror or str(error)
     return TargetError(f"cannot write {error.filename or target}: {reason}; {what}")

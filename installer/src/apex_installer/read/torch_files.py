@@ -40,7 +40,7 @@ def read_torch(directory: str) -> Torch:
         with open(version_file, encoding="utf-8") as file:
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
-        raise NoTorchError(f"cannot read {version_file}: {error}") from error
+        raise NoTorchError(f"cannot read {version_file}: {error}: reinstall torch") from error
     version = assigned(text, "__version__")
     if version is None:
         raise NoTorchError(f"{version_file} states no __version__: reinstall torch")
