@@ -131,4 +131,5 @@ def find_request(wheel: Path) -> BuildRequest:
 
 def read_request(path: Path) -> BuildRequest:
     """Read a `job.json`."""
-    return BuildRequest.from_json(path.read_text(encoding="utf-8"), folder=str(path.parent))
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return BuildRequest.from_json(text, folder=str(path.parent), file=path.name)

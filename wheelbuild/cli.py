@@ -88,7 +88,7 @@ def _cell(parser: argparse.ArgumentParser) -> None:
 
 
 def _wheel(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("wheel", metavar="WHEEL", type=Path)
+    parser.add_argument("wheel", metavar="WHEEL", type=_file)
 
 
 def _selection(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +117,7 @@ def _policy(parser: argparse.ArgumentParser) -> None:
 
 def _job(parser: argparse.ArgumentParser) -> None:
     text = "the job.json it was built from (default: that of the work folder)"
-    parser.add_argument("--job", metavar="FILE", type=Path, help=text)
+    parser.add_argument("--job", metavar="FILE", type=_file, help=text)
 
 
 def _test(parser: argparse.ArgumentParser) -> None:
@@ -164,6 +164,13 @@ def _write(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--write", action="store_true", help=text)
 
 
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text}: no such file")
+    return path
+
+
 def _number(text: str) -> int:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
@@ -208,6 +215,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _say(_os_error_line(error), EXIT_STEP)
     except Exception as error:  # noqa: BLE001 - a bug of ours ends in one line, too
         return _say(f"a bug of ours: {error!r} (log: {_write_bug()})", EXIT_BUG)
     return code
@@ -217,6 +226,12 @@ def _say(what: object, code: int) -> int:
     for line in str(what).splitlines():
         sys.stderr.write(f"wheelbuild: {line}\n")
     return code
+
+
+def _os_error_line(error: OSError) -> str:
+    """A file or a disk that does not do: the machine's fault or the command line's, not ours."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error} (log: {_write_bug()})"
 
 
 def _configure_logging(*, quiet: bool, verbose: bool) -> None:

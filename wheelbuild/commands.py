@@ -189,7 +189,7 @@ def _plan(data: FarmData, arguments: argparse.Namespace, *, cells: list[str]) ->
         data,
         DirectoryStore(arguments.index).entries(),
         cells=cells,
-        only=arguments.only or (),
+        only=[word for words in arguments.only or () for word in words.split(",")],
         arch=arguments.arch,
         force=arguments.force,
     )

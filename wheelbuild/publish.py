@@ -104,7 +104,8 @@ def yank(file: str, *, reason: str | None, store: Store) -> Published:
         held = {entry.file: entry for entry in store.entries()}
         if file not in held:
             near = difflib.get_close_matches(file, held, n=3)
-            raise UsageError(f"{file}: not in this index; near: {', '.join(near) or 'nothing'}")
+            hint = f"; near: {', '.join(near)}" if near else ""
+            raise UsageError(f"{file}: not in this index{hint}")
         state: Literal["published", "already"] = "already"
         entry = replace(held[file], yanked=reason)
         if entry != held[file]:

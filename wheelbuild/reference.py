@@ -52,7 +52,7 @@ def _installer_page(parser: argparse.ArgumentParser) -> str:
             "|---|---|",
             "| 0 | usable, at or above `--at-least` |",
             "| 1 | a bug of ours; the last line names the log |",
-            "| 2 | usage or configuration; nothing was read or changed |",
+            "| 2 | usage or configuration; nothing was changed |",
             "| 3 | nothing good enough; what was there stays |",
             "",
             "The last line on stderr starts with `apex: ` and the outcome. Why is in the report,",

@@ -66,7 +66,7 @@ def read_environment(executable: Path) -> BuildEnvironment:
         interpreter = read_interpreter(str(executable))
         directory = find_torch(interpreter.path)
         if directory is None:
-            raise CellError(f"{executable}: holds no torch")
+            raise CellError(f"{executable}: holds no torch; name one that does with --python")
         return BuildEnvironment(interpreter=interpreter, torch=read_torch(directory))
     except InstallError as error:
         raise CellError(f"{executable}: {error}") from error

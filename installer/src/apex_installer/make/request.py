@@ -81,12 +81,15 @@ class BuildRequest:
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, *, folder: str = "") -> BuildRequest:
-        """Read `job.json`; relative paths are taken from `folder`, the one that it lies in.
+    def from_json(cls, text: str, *, folder: str = "", file: str = "job.json") -> BuildRequest:
+        """Read `job.json`, or a `file` of another name; relative paths are taken from its `folder`.
 
         UsageError names all that is missing, unknown or of another schema, at once.
         """
-        data: Dict[str, Any] = json.loads(text)
+        try:
+            data: Dict[str, Any] = dict(json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{os.path.join(folder, file)}: not a job: {error}") from error
         known = {one.name: one for one in fields(cls)}
         faults = [f"unknown key {name!r}" for name in sorted(set(data) - set(known))]
         needed = [one.name for one in fields(cls) if one.default is MISSING]
@@ -95,7 +98,7 @@ class BuildRequest:
         if data.get("schema", SCHEMA) != SCHEMA:
             faults = [f"schema {data['schema']!r}, but this program reads {SCHEMA}"]
         if faults:
-            raise UsageError(f"{os.path.join(folder, 'job.json')}: {'; '.join(faults)}")
+            raise UsageError(f"{os.path.join(folder, file)}: {'; '.join(faults)}")
         values = {**data, **{name: tuple(data[name]) for name in _TUPLES if name in data}}
         for name in _PATHS:
             if values.get(name):
