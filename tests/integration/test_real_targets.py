@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support import judge, put_driver
+from support.mounts import Mounts
 from support.targets import FOREIGN_VERSION, add_foreign, tree
 from support.wheels import MadeWheel, make_wheel
 
@@ -27,31 +27,9 @@ DRIVER = f"{sys.executable} -B {put_driver.__file__}"
 
 
 @pytest.fixture
-def in_a_namespace(requires_tool: Callable[[str], str], tmp_path: Path) -> Callable[[str], str]:
+def in_a_namespace(requires_tool: Callable[[str], str], tmp_path: Path) -> Callable[..., str]:
     """Run a shell script with mounts of its own, which end with it."""
-    unshare = requires_tool("unshare")
-    options = ["-m"] if os.geteuid() == 0 else ["-r", "-m"]
-
-    def run(script: str, *, tried: str = "mount -t tmpfs none mnt") -> str:
-        (tmp_path / "mnt").mkdir(exist_ok=True)
-        command = [unshare, *options, "sh", "-euc"]
-        trial = subprocess.run(
-            [*command, tried], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        if trial.returncode:
-            pytest.skip(f"no unshare that may mount: {trial.stderr.strip()[:80]}")
-        done = subprocess.run(
-            [*command, textwrap.dedent(script)],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
-    return run
+    return Mounts(requires_tool("unshare"), tmp_path).run
 
 
 def job(directory: Path, made: MadeWheel, target: Path, *, put_aside: bool = False) -> Path:
