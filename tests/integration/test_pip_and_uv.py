@@ -108,10 +108,10 @@ def world(
 
 
 def documented_lines() -> list[str]:
-    """Every pip line of README and docs."""
+    """Every pip and uv line of README and docs."""
     files = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
     text = "\n".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
-    return re.findall(r"^\s*(pip install .*apex.*)$", text, flags=re.MULTILINE)
+    return re.findall(r"^\s*((?:uv )?pip install .*apex.*)$", text, flags=re.MULTILINE)
 
 
 def with_address(line: str, world: World) -> str:
@@ -142,8 +142,8 @@ def check_ours(target: Target, *, inputs: str = "first") -> None:
     assert (target.site_packages / "apex/inputs.py").read_text() == f"# {inputs}\n"
 
 
-def test_the_documentation_has_a_line_for_pip() -> None:
-    assert documented_lines()
+def test_the_documentation_has_lines_for_both() -> None:
+    assert {line.split()[0] for line in documented_lines()} == {"pip", "uv"}
 
 
 @pytest.mark.parametrize("line", documented_lines())
@@ -153,9 +153,12 @@ def test_what_is_documented_installs_our_wheel_and_leaves_torch_alone(
     world.publish()
     target = world.target()
     before = target.state_of("torch", "filelock")
-    words = shlex.split(with_address(line, world))
+    client, *words = shlex.split(with_address(line, world))
     assert "--index-url" not in words
-    ran = world.clients.pip(*words[1:], target=target)
+    if client == "pip":
+        ran = world.clients.pip(*words, target=target)
+    else:
+        ran = world.clients.uv(*words, "--python", target.python)
     assert ran.code == 0, ran
     check_ours(target)
     assert target.state_of("torch", "filelock") == before
@@ -369,6 +372,20 @@ def test_pip_download_with_a_required_hash(world: World, *, good: bool) -> None:
         assert not files
 
 
+def test_the_documented_requirements_with_a_hash(world: World) -> None:
+    made = world.publish()
+    text = (REPOSITORY / "docs/how-to/pip-and-uv.md").read_text(encoding="utf-8")
+    found = re.search(r"```\n(--extra-index-url.*?)```.*?```sh\n(.*?)```", text, re.DOTALL)
+    assert found
+    requirements = with_address(found[1], world).replace("<hash>", made.entry.sha256)
+    (world.folder / "requirements.txt").write_text(requirements)
+    target = world.target()
+    for line in found[2].splitlines():
+        ran = world.clients.pip(*shlex.split(line)[1:], target=target, cwd=world.folder)
+        assert ran.code == 0, ran
+    check_ours(target)
+
+
 def test_uv_pip_compile_writes_our_hash_and_both_clients_install_from_it(world: World) -> None:
     made = world.publish()
     source, locked = world.folder / "requirements.in", world.folder / "requirements.txt"
@@ -399,7 +416,7 @@ def write_project(world: World, *, text: str) -> Path:
         '[project]\nname = "app"\nversion = "1"\n'
         f'requires-python = "=={PYTHON.replace("cp3", "3.")}.*"',
     )
-    tables = tables.replace(f'"{PIN}"', f'"{PIN}", "torch==2.4.0", "filelock==3.0"')
+    tables = tables.replace(f'"{PIN}"', f'"{PIN}", "filelock==3.0"')
     project = world.folder / "app"
     project.mkdir(exist_ok=True)
     (project / "pyproject.toml").write_text(tables)
@@ -418,7 +435,7 @@ def first_pages_tables(world: World) -> str:
     found = re.sub(r"<[^>]*>", "", found)
     for entity, sign in (("&lt;", "<"), ("&gt;", ">"), ("&#34;", '"')):
         found = found.replace(entity, sign)
-    return f'[project]\ndependencies = ["{PIN}"]\n{found}'
+    return f'[project]\ndependencies = ["{PIN}", "torch==2.4.0"]\n{found}'
 
 
 @pytest.mark.parametrize("source", ["docs", "first page"])
