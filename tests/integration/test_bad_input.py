@@ -355,6 +355,9 @@ CASES: dict[str, Case] = {
     "a python that is not there": usage(
         "--python", "/nowhere", says=("--python /nowhere: no such program; give the path",)
     ),
+    "a python that is none": usage(
+        "--python", "/bin/ls", says=("/bin/ls does not run as a Python 3: it exits with 2",)
+    ),
     "a cache that is relative": usage(
         "--cache-dir", "here", says=("--cache-dir here: give an absolute path",)
     ),

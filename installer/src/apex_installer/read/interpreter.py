@@ -140,17 +140,21 @@ def _ask(executable: str) -> Dict[str, Any]:
         )
         data = json.loads(done.stdout.splitlines()[-1])
     except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
-        raise UsageError(f"{executable} does not run as a Python 3: {_reason(error)}") from error
+        why = _reason(error, source)
+        raise UsageError(f"{executable} does not run as a Python 3: {why}") from error
     if not isinstance(data, dict) or not set(facts.FIELDS) <= set(data):
         raise UsageError(f"{executable} does not run as a Python 3: it answers {data!r:.80}")
     return data
 
 
-def _reason(error: Exception) -> str:
-    """The last line that it wrote, or the error itself, on one line."""
+def _reason(error: Exception, source: str) -> str:
+    """The last line that it wrote, or the error itself, on one line.
+
+    A program that is no Python may write of `source` as of a file; that says nothing.
+    """
     written = getattr(error, "stderr", None) or b""
     lines = written.decode("utf-8", "replace").strip().splitlines()
-    if lines:
+    if lines and source[:_LONGEST_REASON].splitlines()[0] not in lines[-1]:
         return lines[-1][:_LONGEST_REASON]
     code = getattr(error, "returncode", None)
     if code is not None:
