@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
 TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
 SUFFIX = f".cpython-{TAG[2:]}-x86_64-linux-gnu.so"
-CELL = f"{TAG}-torch2.11-cu130-linux_x86_64"
 INDEX_PATH = "cu130/torch2.11"
 CHECK_FAIL = (
     "_ZN3c106detail14torchCheckFailEPKcS2_jRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
@@ -62,16 +61,23 @@ class Kit:
 
     zipapp: Path
     environment: Path
+    tag: str
+    """`cp311`: of the environment's Python."""
 
 
-def make_kit(folder: Path, **recipe: object) -> Kit:
-    """Pack apex-install with a tiny recipe, `recipe` changing it."""
+def make_kit(
+    folder: Path, *, python: str = sys.executable, minor: str = MINOR, **recipe: object
+) -> Kit:
+    """Pack apex-install with a tiny recipe, which `recipe` changes; `python` is a Python `minor`.
+
+    Sources alone are packed, so that every Python compiles them itself.
+    """
     text = json.dumps(tiny_recipe(**recipe).raw)
     zipapp = pack_zipapp(out=folder / "apex-install.pyz", texts={"recipe.json": text}, pythons=())
-    environment = folder / "venv"
-    make_venv(environment)
-    write_torch(site_packages(environment))
-    return Kit(zipapp, environment)
+    environment, tag = folder / "venv", f"cp{minor.replace('.', '')}"
+    make_venv(environment, python=python)
+    write_torch(site_packages(environment), suffix=f".cpython-{tag[2:]}-x86_64-linux-gnu.so")
+    return Kit(zipapp, environment, tag)
 
 
 def make_venv(folder: Path, *, python: str = sys.executable) -> None:
@@ -131,6 +137,7 @@ class TinyPod:
 
     def __init__(self, root: Path, kit: Kit) -> None:
         self.root, self.zipapp = root, kit.zipapp
+        self.cell = f"{kit.tag}-torch2.11-cu130-linux_x86_64"
         self.environment = root / "venv"
         shutil.copytree(kit.environment, self.environment, symlinks=True)
         self.target = site_packages(self.environment)
@@ -145,7 +152,7 @@ class TinyPod:
     def wheel(self, name: str = "made", **how: Any) -> MadeWheel:
         """One that fits; see `support.wheels.make_wheel`."""
         how = {
-            "cell": CELL,
+            "cell": self.cell,
             "architectures": ARCHITECTURES,
             "module_bytes": {MODULE: module_bytes(*how.get("architectures", ARCHITECTURES))},
             **how,
@@ -154,7 +161,7 @@ class TinyPod:
 
     def offer(self, *wheels: MadeWheel) -> Path:
         """Put them into the index; returns its document."""
-        return write_index(self.index, wheels, cell=CELL)
+        return write_index(self.index, wheels, cell=self.cell)
 
     def served(self, made: MadeWheel) -> Path:
         """The file that the index holds for a wheel."""
