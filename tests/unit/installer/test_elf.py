@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,9 +13,6 @@ from apex_installer.read.elf import ElfFile
 from apex_installer.read.elf_hash import gnu_hash, sysv_hash
 from apex_installer.read.elf_versions import VersionNeed
 from support.tiny_elf import TinyElf
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 STYLES = pytest.mark.parametrize("style", ["gnu", "sysv"])
 
@@ -153,3 +150,20 @@ def test_damage_ends_in_an_answer_or_in_check_error(
             _ = elf.references(), elf.undefined(), elf.needed, elf.soname, elf.version_needs
     except CheckError as error:
         assert str(path) in str(error)  # noqa: PT017 - it may also be sound
+
+
+def test_forgotten_pages_count_no_longer_and_are_read_again(tmp_path: Path) -> None:
+    path = TinyElf(defines=("here",)).write(tmp_path / "a")
+    path.write_bytes(path.read_bytes() + bytes(1 << 20))
+    with ElfFile(str(path)) as elf:
+        assert elf.data[:]
+        assert resident_kib(path) >= 1024
+        elf.forget_pages()
+        assert resident_kib(path) == 0
+        assert elf.defines("here")
+
+
+def resident_kib(path: Path) -> int:
+    """Of this process's mappings of a file, as /proc/self/smaps has it."""
+    maps = Path("/proc/self/smaps").read_text(encoding="utf-8").split(f"{path}\n")[1:]
+    return sum(int(one.split("Rss:")[1].split()[0]) for one in maps)

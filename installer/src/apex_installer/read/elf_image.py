@@ -66,6 +66,10 @@ class ElfImage:
             self._views.pop().release()
         self.data.close()
 
+    def forget_pages(self) -> None:
+        """Count the pages that were read as ours no longer; they stay in the page cache."""
+        self.data.madvise(mmap.MADV_DONTNEED)
+
     @functools.cached_property
     def needed(self) -> Tuple[str, ...]:
         """DT_NEEDED, in order."""

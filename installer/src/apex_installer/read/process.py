@@ -112,6 +112,11 @@ class Process:
             for library, known in asked_for:
                 library.names = known
 
+    def forget_pages(self) -> None:
+        """Give back what was read so far: around each page that is asked for, 64 KiB are mapped."""
+        for elf in self._elves.values():
+            elf.forget_pages()
+
     def _libpython(self) -> Optional[Library]:
         """The library that calls `dlopen` for `import`, where the interpreter is a shared one."""
         found = [name for name in self._names if name.startswith("libpython")]

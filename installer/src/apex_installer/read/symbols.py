@@ -77,6 +77,7 @@ def check_symbols(
         )
         lookup = Lookup(process.global_scope)
         for module in modules:
+            process.forget_pages()  # 4 MiB at the peak in place of 10
             opened = process.open(module)
             missing += _missing_libraries(opened, torch)
             missing += _missing_versions(opened, torch)
