@@ -13,10 +13,12 @@ from pathlib import Path
 import apex_installer.cli
 import apex_installer.errors
 import wheelbuild.cli
+from apex_installer import account
 from apex_installer.errors import InstallError
 from apex_installer.model import entry, report
 
 DOCS = Path(__file__).parent.parent / "docs" / "reference"
+JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 MADE = "<!-- Made from the code by `python -m wheelbuild.reference`; do not edit. -->\n"
 
 
@@ -137,8 +139,9 @@ def _entry_page() -> str:
         [
             "# Entry and installer's document",
             "",
-            "What the index says of one wheel. A reader ignores keys that it does not know and",
-            f"refuses a `schema` above its own ({entry.SCHEMA}) in one line.",
+            "What the index says of one wheel. A reader ignores keys that it does not know. An",
+            "entry's own file, `entries/<sha256>.json`, has a `schema` too; one above the reader's",
+            f"({entry.SCHEMA}) is refused in one line.",
             "",
             *_fields(source, "Entry"),
             "",
@@ -168,6 +171,8 @@ def _report_page() -> str:
             "",
             *_fields(source, "Report"),
             "",
+            f"Keys of `environment`: {_environment_keys()}.",
+            "",
             "Each of `attempts`:",
             "",
             *_fields(source, "Attempt"),
@@ -180,6 +185,18 @@ def _report_page() -> str:
     )
 
 
+def _environment_keys() -> str:
+    """What `environment_facts` returns, read from its source: it needs a pod to be called."""
+    source = Path(account.__file__).read_text(encoding="utf-8")
+    function = next(
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef) and node.name == "environment_facts"
+    )
+    made = next(node for node in ast.walk(function) if isinstance(node, ast.Dict))
+    return ", ".join(f"`{ast.literal_eval(key)}`" for key in made.keys if key)
+
+
 def _fields(source: str, name: str) -> Iterator[str]:
     yield "| key | type | meaning |"
     yield "|---|---|---|"
@@ -188,7 +205,7 @@ def _fields(source: str, name: str) -> Iterator[str]:
 
 
 def parse_fields(source: str, name: str) -> Iterator[tuple[str, str, str]]:
-    """Field, type and attribute docstring of one dataclass, in order."""
+    """Field, JSON type and attribute docstring of one dataclass, in order."""
     body = next(
         node.body
         for node in ast.parse(source).body
@@ -199,8 +216,21 @@ def parse_fields(source: str, name: str) -> Iterator[tuple[str, str, str]]:
             continue
         told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
         text = str(after.value.value) if told else ""  # type: ignore[attr-defined]
-        kind = ast.unparse(node.annotation).replace("|", "\\|")
-        yield node.target.id, f"`{kind}`", " ".join(text.split()).replace("|", "\\|")
+        yield node.target.id, json_type(node.annotation), " ".join(text.split()).replace("|", "\\|")
+
+
+def json_type(annotation: ast.expr) -> str:
+    """What it is in JSON: `Optional[Tuple[str, ...]]` -> list of string or null."""
+    if isinstance(annotation, ast.Name):
+        return JSON_TYPES.get(annotation.id, "object")
+    if not (isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name)):
+        raise TypeError(f"no JSON type for {ast.unparse(annotation)}")
+    inner = annotation.slice
+    if annotation.value.id == "Optional":
+        return f"{json_type(inner)} or null"
+    if annotation.value.id == "Tuple" and isinstance(inner, ast.Tuple):
+        return f"list of {json_type(inner.elts[0])}"
+    return "object"
 
 
 def main() -> None:

@@ -25,4 +25,16 @@ def test_the_list_of_flags_is_closed() -> None:
 
 def test_attribute_docstrings_become_meanings() -> None:
     source = 'class A:\n    x: int\n    """Of\n    it."""\n    y: str = ""\n'
-    assert list(parse_fields(source, "A")) == [("x", "`int`", "Of it."), ("y", "`str`", "")]
+    assert list(parse_fields(source, "A")) == [("x", "integer", "Of it."), ("y", "string", "")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("Tuple[Refusal, ...]", "list of object"),
+        ("Mapping[str, float]", "object"),
+        ("Optional[Tuple[str, ...]]", "list of string or null"),
+    ],
+)
+def test_types_are_those_of_json(kind: str, said: str) -> None:
+    assert list(parse_fields(f"class A:\n    x: {kind}\n", "A")) == [("x", said, "")]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 from apex_installer.errors import TrustError
-from apex_installer.model.entry import Entry
+from apex_installer.model.entry import SCHEMA, Entry
 from wheelbuild.errors import PublishError
 from wheelbuild.index.paths import ENTRIES, FILES, PAGE, file_url, rebase
 
@@ -69,7 +69,8 @@ class DirectoryStore:
         folder = self.directory / ENTRIES
         _make_directory(folder)
         stored = replace(entry, url=rebase(entry.url, start="", to=ENTRIES))
-        text = json.dumps(stored.to_json(), indent=1, sort_keys=True) + "\n"
+        data = {"schema": SCHEMA, **stored.to_json()}
+        text = json.dumps(data, indent=1, sort_keys=True) + "\n"
         _write_if_other(folder / f"{entry.sha256}.json", text.encode())
 
     def write_pages(self, pages: Mapping[str, bytes]) -> tuple[str, ...]:
@@ -98,12 +99,20 @@ class DirectoryStore:
 
 def _read_entry(path: Path) -> Entry:
     try:
-        entry = Entry.from_json(json.loads(path.read_bytes()), where=str(path))
+        data = json.loads(path.read_bytes())
+        _check_schema(data, where=str(path))
+        entry = Entry.from_json(data, where=str(path))
     except (TrustError, ValueError) as error:
         raise PublishError(f"{path}: not an entry: {error}") from error
     if entry.sha256 != path.stem:
         raise PublishError(f"{path}: the entry of another file, {entry.sha256}")
     return replace(entry, url=rebase(entry.url, start=ENTRIES, to=""))
+
+
+def _check_schema(data: object, *, where: str) -> None:
+    schema = data.get("schema", SCHEMA) if isinstance(data, dict) else SCHEMA
+    if schema != SCHEMA:
+        raise PublishError(f"{where}: schema {schema!r}, but this farm reads {SCHEMA}: update it")
 
 
 def _part_of(path: Path) -> Path:

@@ -80,7 +80,7 @@ def test_the_layout_of_an_index(tmp_path: Path, store: DirectoryStore) -> None:
     ]
     assert check_pages(store.directory) == 1
     kept = json.loads((store.directory / f"entries/{digest}.json").read_bytes())
-    assert kept["uploaded"] == "2026-11-24T12:00:00Z"
+    assert (kept["schema"], kept["uploaded"]) == (1, "2026-11-24T12:00:00Z")
     assert (store.directory / "entries" / unquote(kept["url"])).is_file()
 
 
@@ -261,6 +261,15 @@ def test_an_entry_that_cannot_be_read_is_named(store: DirectoryStore, text: str)
     path.write_text(text)
     with pytest.raises(PublishError, match=r"entries/ab\.json"):
         reindex(store=store)
+
+
+def test_an_entry_of_a_newer_farm_is_refused(tmp_path: Path, store: DirectoryStore) -> None:
+    made = write_cell_wheel(tmp_path)
+    publish(made.path, made.entry, store=store)
+    path = store.directory / f"entries/{made.entry.sha256}.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "schema": 2}))
+    with pytest.raises(PublishError, match="schema 2, but this farm reads 1"):
+        store.entries()
 
 
 def test_an_entry_under_anothers_name_is_refused(tmp_path: Path, store: DirectoryStore) -> None:

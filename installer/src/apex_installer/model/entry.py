@@ -11,7 +11,7 @@ from apex_installer.values import asdict, dataclass, field
 
 SHA256_DIGITS = 64
 SCHEMA = 1
-"""Of an entry and of the installer's document; a reader refuses a higher one in one line."""
+"""Of an entry's file and of the installer's document; a higher one is refused in one line."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class Module:
     file: str
     """Path in the wheel."""
     machine_code: Tuple[str, ...]
+    """Architectures that it was compiled for: `8.0`; empty where there is no device code."""
     ptx: Tuple[str, ...]
+    """Architectures whose PTX it holds, which a newer GPU's driver compiles."""
     needed: Tuple[str, ...]
     """Needed sonames (DT_NEEDED), in the file's order."""
 
@@ -49,6 +51,7 @@ class Entry:
     size: int
     """Bytes."""
     sha256: str
+    """Of the wheel."""
     metadata_sha256: str
     """Of the METADATA sidecar, `<url>.metadata` (PEP 658/714)."""
     uploaded: str
@@ -58,10 +61,15 @@ class Entry:
     torch: str
     """The exact version built against: `2.4.0+cu121`."""
     torch_git: str
+    """The git hash that this torch states."""
     cxx11_abi: bool
+    """Which of the two C++ ABIs of libstdc++ this torch was built with."""
     key: str
+    """Names the build; compared only with another build's key."""
     distribution: str
+    """Name on the index: `apex`."""
     version: str
+    """As in METADATA: `0.1+20250411.cu121.torch2.4`, with the suffix."""
     build_tag: int
     """PEP 427 build tag; 0 means none."""
     suffix: str
@@ -69,6 +77,7 @@ class Entry:
     ref: str
     """The recipe's source commit, full hash."""
     modules: Tuple[Module, ...]
+    """See below."""
     floors: Mapping[str, str]
     """Highest symbol version needed: `{"GLIBC": "2.28", "GLIBCXX": "3.4.24", "CXXABI": …}`."""
     symbols_digest: str
@@ -76,9 +85,10 @@ class Entry:
     requires: Tuple[str, ...]
     """Requires-Dist, as in METADATA."""
     tests: Mapping[str, Any] = field(default_factory=dict)
-    """Test evidence; `{"gpu": "untested"}` when it was compiled but not run on a GPU."""
+    """Evidence: `gpu` (its name; `untested` where the wheel was compiled but not run on one),
+    `driver`, `torch`, `passed`, `seconds`, and in `modules` the counts of each."""
     yanked: Optional[str] = None
-    """Reason (PEP 592), or None."""
+    """Why it is yanked (PEP 592); null where it is not."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], *, where: str) -> Entry:
@@ -149,10 +159,15 @@ class Document:
     """The installer's document: all entries of one index path and Python, suffixes included."""
 
     index_path: str
+    """`cu121/torch2.4`."""
     python: str
+    """Interpreter tag: `cp310`."""
     entries: Tuple[Entry, ...]
+    """Each with the keys above."""
     schema: int = SCHEMA
+    """Raised when old readers would misread it."""
     min_installer: str = "0.1.0"
+    """The oldest apex-install that reads it rightly; an older one says so in one line."""
 
     @classmethod
     def name_for(cls, python: str) -> str:
