@@ -15,7 +15,7 @@ THIN_MODULES = sorted(THIN.rglob("*.py"))
 FARM_MODULES = sorted(path for path in FARM.rglob("*.py") if "recipes" not in path.parts)
 
 LAYERS = (  # lowest first; a module imports from its own folder or from a layer below its own
-    {"errors", "values", "threads", "data", ""},
+    {"errors", "values", "threads", "closing", "data", ""},
     {"deadline", "model"},
     {"pick", "present", "account", "read", "get"},
     {"put", "make"},

@@ -13,14 +13,11 @@ import os
 import stat
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, List, Mapping, Optional, Tuple
+from typing import List, Mapping, Optional, Tuple
 
+from apex_installer.closing import Closing
 from apex_installer.errors import DownloadError, UsageError
 from apex_installer.values import dataclass
-
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Type
 
 VOLUMES = ("/runpod-volume", "/workspace")
 """Where pods mount what outlives them."""
@@ -75,7 +72,7 @@ def _temporary_name(environ: Mapping[str, str]) -> str:
     return os.path.join(parent, f"{NAME}-{os.getuid()}")
 
 
-class Cache:
+class Cache(Closing):
     """Wheels by sha256. A context manager: the end removes a temporary directory."""
 
     def __init__(
@@ -88,19 +85,6 @@ class Cache:
         self._wheels = os.path.join(location.directory, "wheels")
         self._trusted: Optional[bool] = None
         self._temporary: Optional[str] = None
-
-    def __enter__(self) -> Cache:
-        """See `close`."""
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        """See `close`."""
-        self.close()
 
     def close(self) -> None:
         """Remove what this run made outside the cache."""

@@ -23,13 +23,12 @@ from typing import (
 )
 
 from apex_installer import __version__
+from apex_installer.closing import Closing
 from apex_installer.errors import DownloadError, TrustError, UsageError
 from apex_installer.get.part import Part, ServedAnewError
 from apex_installer.get.url import Url
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from apex_installer.deadline import Deadline
     from apex_installer.get.wire import Connection, Response
 
@@ -55,7 +54,7 @@ class NotFoundError(DownloadError):
     """The server answered, and has no such file."""
 
 
-class Fetcher:
+class Fetcher(Closing):
     """Fetches within one deadline; keeps its connection from one request to the next."""
 
     def __init__(
@@ -71,19 +70,6 @@ class Fetcher:
         self._pause = pause
         self._connection: Optional[Connection] = None
         self._credentials: Dict[Tuple[str, str, int], str] = {}
-
-    def __enter__(self) -> Fetcher:
-        """Closes its connection at the end."""
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        """See `close`."""
-        self.close()
 
     def close(self) -> None:
         """Drop the kept connection."""

@@ -11,8 +11,9 @@ import hashlib
 import os
 import stat
 from functools import partial
-from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple, Type
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Set, Tuple
 
+from apex_installer.closing import Closing
 from apex_installer.errors import TrustError
 from apex_installer.put.archive import Directory, Member, expand, read_directory
 from apex_installer.put.record import Row, digest_text, parse_record
@@ -25,10 +26,9 @@ from apex_installer.put.wheel_rules import (
     record_name,
 )
 from apex_installer.threads import map_in_threads
+from apex_installer.values import dataclass
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from apex_installer.model.entry import Entry
     from apex_installer.model.recipe import Recipe
 
@@ -39,7 +39,8 @@ WORTH_A_THREAD = 2 << 20
 MAX_THREADS = 4
 
 
-class WheelContents(NamedTuple):
+@dataclass(frozen=True)
+class WheelContents(Closing):
     """A verified wheel, held open. A context manager."""
 
     path: str
@@ -56,19 +57,6 @@ class WheelContents(NamedTuple):
     def size(self) -> int:
         """Bytes when unpacked."""
         return sum(member.size for member in self.members)
-
-    def __enter__(self) -> WheelContents:
-        """Closes the file at the end."""
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        """See `close`."""
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

@@ -11,8 +11,9 @@ import mmap
 import os
 import struct
 import sys
-from typing import Dict, Iterator, List, Optional, Tuple, Type, TypeVar
+from typing import Dict, Iterator, List, Optional, Tuple
 
+from apex_installer.closing import Closing
 from apex_installer.errors import CheckError
 
 MACHINES = {"x86_64": 62, "aarch64": 183}
@@ -27,10 +28,7 @@ _SHT_NOBITS = 8
 _HEADER_SIZE, _ELFCLASS64, _ELFDATA2LSB = 64, 2, 1
 
 
-_Image = TypeVar("_Image", bound="ElfImage")
-
-
-class ElfImage:
+class ElfImage(Closing):
     """One mapped file; a context manager. CheckError for anything but a sane 64-bit ELF file."""
 
     def __init__(self, path: str) -> None:
@@ -51,14 +49,6 @@ class ElfImage:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self: _Image) -> _Image:  # noqa: PYI019 - typing.Self is newer than 3.9
-        return self
-
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: object
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Unmap; nothing may be asked afterwards."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
+from apex_installer.closing import Closing
 from apex_installer.errors import CheckError
 from apex_installer.read.elf import ElfFile
 from apex_installer.read.elf_image import MACHINES
@@ -50,7 +51,7 @@ class Opened:
     """Everything that is loaded then, by the names it was asked for."""
 
 
-class Process:
+class Process(Closing):
     """The state of a process; a context manager that unmaps everything at its end."""
 
     def __init__(self, *, machine: str, environ: Mapping[str, str], executable: str) -> None:
@@ -74,14 +75,6 @@ class Process:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: object
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Unmap every file."""
