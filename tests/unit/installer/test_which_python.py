@@ -237,7 +237,7 @@ def add_environment(folder: Path, *, version: str = "2.4.0+cu121", python: bool 
 
 def test_apps_and_their_environments_are_looked_at(tmp_path: Path) -> None:
     add_environment(tmp_path / "workspace/x/venv")
-    add_environment(tmp_path / "workspace/.venv", version="2.6.0+cu124")
+    add_environment(tmp_path / "workspace/w/.venv", version="2.6.0+cu124")
     add_environment(tmp_path / "workspace/y", version="2.7.0+cu128")
     add_environment(tmp_path / "workspace/z/venv", python=False)  # nothing to give to --python
     found = find_torches({}, roots=(str(tmp_path / "workspace"), "/nowhere/at/all"))
@@ -245,7 +245,7 @@ def test_apps_and_their_environments_are_looked_at(tmp_path: Path) -> None:
         (version, f"{tmp_path}/workspace/{name}", f"{tmp_path}/workspace/{name}/bin/python")
         for version, name in (
             ("2.4.0+cu121", "x/venv"),
-            ("2.6.0+cu124", ".venv"),
+            ("2.6.0+cu124", "w/.venv"),
             ("2.7.0+cu128", "y"),
         )
     }
