@@ -150,7 +150,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         values, faults = join_variables(build_parser().parse_args(words), os.environ)
         request = build_request(values, app, faults)
     except UsageError as error:
-        _print_last(str(error))
+        _print_last(f"none (usage: {error})")
         return EXIT_USAGE
     return _run(request, values)
 

@@ -100,9 +100,9 @@ class TargetError(NothingGoodEnoughError):
 
 
 class RequirementError(NothingGoodEnoughError):
-    """A package that Apex needs at run time is missing.
+    """A package that Apex needs at run time is missing; exit code 0 where only a part needs it.
 
-    `breaks_import`: whether `import <package>` itself fails without it (exit 3) or only a part.
+    `breaks_import`: whether `import <package>` itself fails without it.
     """
 
     cause = "requirement"

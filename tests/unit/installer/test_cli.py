@@ -66,7 +66,9 @@ def test_at_least_from_a_variable_is_held_to_its_words() -> None:
 
 def test_usage_is_one_greppable_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--no-such-flag"]) == 2
-    assert capsys.readouterr().err.startswith("apex: ")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("apex: none (usage: ")
+    assert "--no-such-flag" in line
 
 
 def test_the_apps_command_is_cut_off_at_the_two_dashes(monkeypatch: pytest.MonkeyPatch) -> None:
