@@ -447,7 +447,7 @@ def test_a_missing_requirement_is_the_pip_line(scene: Scene, ref: str, code: int
         assert (ended.code, ended.causes) == (code, ["requirement"]), ended.err
         assert ended.report["outcome"] == outcome
         assert ended.line == (
-            "apex: apex is installed but packaging is missing: "
+            "apex: apex needs packaging, which is missing: "
             f"{scene.pod.python} -m pip install 'packaging>20.6'"
         )
     assert (scene.pod.target / "apex/normalization/__init__.py").is_file()

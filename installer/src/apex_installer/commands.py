@@ -22,9 +22,10 @@ from apex_installer.pick import Wishes, entry_architectures, pick
 from apex_installer.present import Verdict
 from apex_installer.put.installed import Installed, read_installed
 from apex_installer.put.intact import record_faults
+from apex_installer.put.receipt import read_receipt
 from apex_installer.put.remove import remove as remove_installed
 from apex_installer.read.environment import read_environment
-from apex_installer.requirements import missing_requirements
+from apex_installer.requirements import requirement_error
 from apex_installer.run_check import run_check, run_faults
 
 
@@ -45,16 +46,23 @@ def check(request: Request, *, environ: Mapping[str, str], account: Account, run
             (installed.directory,), modules, suffix=environment.interpreter.extension_suffix
         )
         faults += module_faults(files, environment)
-    faults += [
-        f"{requirement.name} is missing: pip install '{requirement.specifier}'"
-        for requirement in missing_requirements(recipe, "*", environment)
-    ]
+    missing = requirement_error(recipe, _ref_of(installed), environment)
+    if missing is not None and missing.breaks_import:
+        faults.append(str(missing))
+    elif missing is not None:
+        account.find(str(missing))
     if run and not faults:
         with account.step("run"):
             faults += _run_all(modules, environment, account, request)
     if faults:
         raise CheckError(f"{recipe.distribution} {installed.version}: {'; '.join(faults)}")
     return account.close("already", f"checked, {recipe.distribution} {installed.version} is good")
+
+
+def _ref_of(installed: Optional[Installed]) -> str:
+    """The commit that an Apex of ours is of; `*` where nothing says so."""
+    receipt = read_receipt(installed) if installed is not None else None
+    return str(receipt.entry.get("ref", "*")) if receipt else "*"
 
 
 def _run_all(
@@ -103,16 +111,14 @@ def doctor(
     installed = read_installed(environment.target, recipe, environment.interpreter.path)
     decision = decide_present(installed, environment, recipe, modules, request)
     lines.append(_installed_line(installed, decision.why, recipe.distribution))
-    lines += [
-        f"missing: {requirement.name}: "
-        f"{environment.interpreter.executable} -m pip install '{requirement.specifier}'"
-        for requirement in missing_requirements(recipe, "*", environment)
-    ]
     try:
-        lines += _index_lines(request, environment, modules, account)
+        of_index = _index_lines(request, environment, modules, account)
     except InstallError as error:
         account.fail("wheel", error)
-        lines.append(f"in the way: {error}")
+        of_index = [f"in the way: {error}"]
+    ref = account.chosen.ref if account.chosen else _ref_of(installed)
+    missing = requirement_error(recipe, ref, environment)
+    lines += [*([str(missing)] if missing else []), *of_index]
     if decision.verdict is Verdict.LEAVE:
         raise TargetError(decision.why)
     usable = account.chosen is not None or decision.verdict is Verdict.STANDS
@@ -126,11 +132,12 @@ def _environment_lines(environment: Environment) -> List[str]:
     driver = f"driver {devices.driver or 'not known'}"
     if devices.driver_cuda:
         driver += f", runs CUDA up to {devices.driver_cuda[0]}.{devices.driver_cuda[1]}"
-    gpus = ", ".join(gpu.text for gpu in devices.gpus) or "none visible (chosen by torch alone)"
+    gpus = ", ".join(gpu.text for gpu in devices.gpus)
+    gpus = f"{gpus} (from {devices.source})" if gpus else "none visible: chosen by torch alone"
     return [
         f"python: {interpreter.executable} ({interpreter.version}, {interpreter.tag})",
         f"torch: {torch.version}, CUDA {torch.cuda or 'none'}, {abi}, in {torch.directory}",
-        f"GPUs: {gpus} (from {devices.source}); {driver}",
+        f"GPUs: {gpus}; {driver}",
         *([f"note: {devices.note}"] if devices.note else []),
         f"target: {environment.target}",
     ]

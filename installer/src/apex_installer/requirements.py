@@ -37,7 +37,7 @@ def requirement_error(
     wanted = " ".join(f"'{requirement.specifier}'" for requirement in missing)
     names = ", ".join(requirement.name for requirement in missing)
     return RequirementError(
-        f"{recipe.distribution} is installed but {names} is missing: "
+        f"{recipe.distribution} needs {names}, which is missing: "
         f"{environment.interpreter.executable} -m pip install {wanted}",
         breaks_import=any(requirement.needed_for_import for requirement in missing),
     )

@@ -322,6 +322,24 @@ def test_check_finds_a_changed_file(pod: Pod, capsys: pytest.CaptureFixture[str]
     assert "files were changed: apex/__init__.py" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("breaks_import", "code"), [(True, 3), (False, 0)])
+def test_check_and_doctor_name_what_the_installed_commit_needs(
+    pod: Pod, capsys: pytest.CaptureFixture[str], *, breaks_import: bool, code: int
+) -> None:
+    made = pod.wheel()
+    requirement = {**PACKAGING, "needed_for_import": breaks_import}
+    pod.recipe = tiny_recipe(requirements={made.entry.ref: [requirement], "*": []})
+    pod.offer(made)
+    pod.run()
+    pod.patch.setattr(commands, "module_faults", lambda _files, _environment: ())
+    capsys.readouterr()
+    line = "apex needs packaging, which is missing: /usr/bin/python3 -m pip install"
+    assert cli.main(["check"]) == code
+    assert line in capsys.readouterr().err
+    assert pod.run("doctor") == 0
+    assert line in capsys.readouterr().out
+
+
 def test_a_bug_is_code_1_with_a_log(
     pod: Pod, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
