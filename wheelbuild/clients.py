@@ -9,7 +9,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wheelbuild.command import Ran, run_command
 from wheelbuild.engines.clone import clone_environment
@@ -18,7 +18,7 @@ from wheelbuild.thin_json import thin_texts
 from wheelbuild.zipapp import pack_zipapp
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from apex_installer.model.entry import Entry
     from wheelbuild.data import FarmData
@@ -57,10 +57,7 @@ class Clients:
         words = [str(python), str(zipapp), "--index-url", self.url]
         words += ["--python", str(python), "--cache-dir", str(self.folder / "wheels"), "--json"]
         ran = self._run(words)
-        report = json.loads(ran.output)
-        said = [f"{name}: {seconds:.3f} s" for name, seconds in report["seconds"].items()]
-        said += [*report["findings"], f"apex: {report['line']}"]
-        return self._installed(ran, python, said)
+        return self._installed(ran, python, report_lines(json.loads(ran.output)))
 
     def pip(self) -> Installed:
         """By the line that the index's first page shows."""
@@ -118,6 +115,27 @@ class Clients:
             version=version,
             seconds=ran.seconds,
         )
+
+
+def report_lines(report: Mapping[str, Any]) -> list[str]:
+    """The report for people, its last line last: a line per key that says something. Pure."""
+    said = {
+        **report,
+        "outcome": f"{report['outcome']}, exit code {report['exit_code']}",
+        "chosen": report["chosen"] and report["chosen"]["file"],
+        "seconds": {name: f"{seconds:.3f}" for name, seconds in report["seconds"].items()},
+    }
+    keys = ("environment", "chosen", "refusals", "attempts", "findings", "seconds", "bytes")
+    lines = [f"{key}: {_words(said[key])}" for key in ("outcome", *keys) if said[key]]
+    return [*lines, f"apex: {report['line']}"]
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words(one)}" for name, one in value.items() if one is not None)
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_words, value)) or "none"
+    return str(value)
 
 
 def _modules(entry: Entry) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ def show_demo(options: DemoOptions) -> int:
     build = replace(options.build, source=None if data.recipe.source else options.build.source)
     print_line(_title(f"A cell for this machine: {job.cell.label}"))
     _say_downloads(data, job, build)
-    print_line(_title(f"Building {', '.join(job.modules)} of {job.package} ({job.ref_name})"))
+    print_line(_title(f"Building {', '.join(job.modules)} of {job.package}, ref {job.ref_name}"))
     with tempfile.TemporaryDirectory(prefix="wheelbuild-demo-") as scratch:
         store = DirectoryStore(Path(scratch) / "index")
         results = run_cells([job], data=data, options=RunOptions(build=build, store=store))

@@ -8,7 +8,9 @@ import pytest
 
 from apex_installer.model.arch import Architectures
 from apex_installer.model.cell import Cell
+from apex_installer.model.report import Attempt, Report
 from support.jobs import CELL, make_job
+from wheelbuild.clients import report_lines
 from wheelbuild.demo import choose_row, list_downloads
 from wheelbuild.errors import UsageError
 from wheelbuild.matrix import Matrix, Row
@@ -79,3 +81,23 @@ def test_what_is_here_is_not_downloaded() -> None:
     torch, compiler, _ = list_downloads(make_data(), make_job(), has_torch=True, has_nvcc=False)
     assert (torch.size, torch.disk) == (0, 0)
     assert compiler.size == 74
+
+
+def test_the_report_is_shown_whole_and_its_last_line_last() -> None:
+    report = Report(
+        outcome="wheel",
+        exit_code=0,
+        line="wheel, apex 0.1 (sm_90)",
+        version="0.1.0",
+        environment={"torch": "2.11.0+cu130", "gpus": [], "driver": None},
+        attempts=(Attempt("wheel", "trust", "a.whl: wrong sha256"),),
+        seconds={"read": 0.0071, "total": 0.5},
+    )
+    assert report_lines({**report.to_json(), "chosen": {"file": "b.whl"}}) == [
+        "outcome: wheel, exit code 0",
+        "environment: torch 2.11.0+cu130, gpus none",
+        "chosen: b.whl",
+        "attempts: outcome wheel, cause trust, detail a.whl: wrong sha256, seconds 0.0",
+        "seconds: read 0.007, total 0.500",
+        "apex: wheel, apex 0.1 (sm_90)",
+    ]
