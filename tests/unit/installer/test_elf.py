@@ -163,7 +163,19 @@ def test_forgotten_pages_count_no_longer_and_are_read_again(tmp_path: Path) -> N
         assert elf.defines("here")
 
 
+def test_the_system_reads_no_more_of_a_file_than_is_asked_for(tmp_path: Path) -> None:
+    """A lookup touches a page here and there; around each, megabytes would be read."""
+    path = TinyElf(defines=("here",)).write(tmp_path / "a")
+    with ElfFile(str(path)):
+        (mapping,) = mappings(path)
+        assert "rr" in mapping.split("VmFlags:")[1].splitlines()[0].split()  # MADV_RANDOM
+
+
 def resident_kib(path: Path) -> int:
-    """Of this process's mappings of a file, as /proc/self/smaps has it."""
-    maps = Path("/proc/self/smaps").read_text(encoding="utf-8").split(f"{path}\n")[1:]
-    return sum(int(one.split("Rss:")[1].split()[0]) for one in maps)
+    """Of this process's mappings of a file."""
+    return sum(int(one.split("Rss:")[1].split()[0]) for one in mappings(path))
+
+
+def mappings(path: Path) -> list[str]:
+    """What /proc/self/smaps says of each mapping of a file."""
+    return Path("/proc/self/smaps").read_text(encoding="utf-8").split(f"{path}\n")[1:]
