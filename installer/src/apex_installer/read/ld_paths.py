@@ -6,6 +6,7 @@ dl-cache.h`. Left out: the glibc-hwcaps subfolders, whose libraries define the s
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import struct
@@ -24,6 +25,7 @@ def default_folders(machine: str) -> Tuple[str, ...]:
     return (*multiarch, "/lib64", "/usr/lib64", "/lib", "/usr/lib")
 
 
+@functools.lru_cache(maxsize=256)
 def expand_folders(text: Optional[str], *, origin: str, machine: str) -> Tuple[str, ...]:
     """The folders of a DT_RPATH or DT_RUNPATH, `$ORIGIN`, `$LIB` and `$PLATFORM` put in."""
     if not text:
