@@ -240,10 +240,12 @@ def race(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 cost = track.run(one)
                 if number:  # the first warms the page cache
                     warm[one.name].append(cost)
+        # Before the evictions: walking what they evict makes this process larger, and no peak of a
+        # child is told below its parent's size.
+        again = [track.run_again(contestants[0]) for _ in range(arguments.runs)]
         for _ in range(arguments.cold_runs):
             for one in contestants:
                 cold[one.name].append(track.run(one, cold=True))
-        again = [track.run_again(contestants[0]) for _ in range(arguments.runs)]
     return {
         "warm": {name: summarize(costs) for name, costs in warm.items()},
         "cold": {name: summarize(costs) for name, costs in cold.items() if costs},

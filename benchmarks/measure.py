@@ -31,7 +31,8 @@ class Cost:
     cpu_seconds: float
     """User and system time of the command and of every descendant that was waited for."""
     peak_mib: float
-    """Largest resident set of any one process of the tree."""
+    """Largest resident set of any one process of the tree; Linux tells none below our own, which
+    the child shares until it runs its program."""
     status: int
 
     def to_json(self) -> dict[str, Any]:
