@@ -157,10 +157,14 @@ def download(spoil: Callable[[Scene], object], *says: str) -> Case:
     return Case(spoil, 3, ("download",), says)
 
 
-def trust(spoil: Callable[[Scene], object], *says: str) -> Case:
-    """Struck out, and there is no other."""
+def struck_out(cause: str, spoil: Callable[[Scene], object], *says: str) -> Case:
+    """And there is no other."""
     remedy = ("no other wheel fits: tell who keeps ", "or name another with --index-url")
-    return Case(spoil, 3, ("trust", "no-wheel"), (*says, *remedy))
+    return Case(spoil, 3, (cause, "no-wheel"), (*says, *remedy))
+
+
+def trust(spoil: Callable[[Scene], object], *says: str) -> Case:
+    return struck_out("trust", spoil, *says)
 
 
 def fault(name: str, *says: str) -> Case:
@@ -248,10 +252,10 @@ CASES: dict[str, Case] = {
         ("schema 2 needs apex-install", "fetch a newer apex-install.pyz"),
     ),
     # the wheel's bytes
-    "wheel 404": download(
+    "wheel 404": struck_out(
+        "download",
         lambda scene: scene.serve_wheel(lambda _: server.status("404 Not Found")),
         f"{TAG}-linux_x86_64.whl: not there (HTTP 404), though the index lists it",
-        "tell who keeps it, or name another with --index-url",
     ),
     "wheel truncated": download(
         lambda scene: scene.serve_wheel(

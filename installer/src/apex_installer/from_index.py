@@ -57,7 +57,7 @@ def index_url_of(request: Request) -> str:
 
 
 def install_from_index(situation: Situation) -> Entry:
-    """Take the best entry that fits; bad bytes or a failed symbol check strike one out."""
+    """Take the best entry that fits; a missing file, bad bytes or a failed check strike one out."""
     request, account = situation.request, situation.account
     cell, index_url = cell_of(situation.environment), index_url_of(request)
     if request.offline and not index_url.startswith("file:"):
@@ -84,7 +84,7 @@ def _first_that_holds(entries: Tuple[Entry, ...], fetcher: Fetcher, situation: S
             return choice.best
         try:
             _put(choice.best, _fetch(choice.best, fetcher, situation), situation)
-        except (TrustError, CheckError) as error:
+        except (NotFoundError, TrustError, CheckError) as error:
             account.fail("wheel", error)
             failure = error
             wishes = replace(wishes, struck_out=(*wishes.struck_out, choice.best.sha256))
@@ -120,10 +120,7 @@ def _fetch(entry: Entry, fetcher: Fetcher, situation: Situation) -> str:
                     entry.url, part, sha256=entry.sha256, size=entry.size
                 )
             except NotFoundError as error:
-                raise DownloadError(
-                    f"{error}, though the index lists it: tell who keeps it, "
-                    "or name another with --index-url"
-                ) from error
+                raise NotFoundError(f"{error}, though the index lists it") from error
             except (DownloadError, DeadlineError):
                 cache.keep_part(part)
                 raise

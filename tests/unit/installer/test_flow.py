@@ -214,6 +214,15 @@ def test_bad_bytes_are_struck_out_and_the_next_entry_is_taken(pod: Pod) -> None:
     assert [attempt["cause"] for attempt in pod.report["attempts"]] == ["trust"]
 
 
+def test_a_file_that_the_index_lists_in_vain_is_struck_out(pod: Pod) -> None:
+    gone, good = pod.wheel("gone", build_tag=2), pod.wheel("good")
+    pod.offer(gone, good)
+    next(pod.index.rglob(gone.entry.file)).unlink()
+    assert pod.run() == 0
+    assert pod.report["chosen"]["file"] == good.entry.file
+    assert [attempt["cause"] for attempt in pod.report["attempts"]] == ["download"]
+
+
 def test_bad_bytes_alone_change_nothing(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
     bad = pod.wheel()
     pod.offer(bad)
