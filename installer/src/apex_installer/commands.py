@@ -11,7 +11,7 @@ from apex_installer.account import Account
 from apex_installer.check import find_module_files, module_faults
 from apex_installer.deadline import Deadline
 from apex_installer.errors import EXIT_USABLE, CheckError, InstallError, TargetError
-from apex_installer.flow import decide_present, load_recipe
+from apex_installer.flow import decide_present, load_recipe, required_modules
 from apex_installer.from_index import cell_of, index_url_of
 from apex_installer.get.documents import fetch_document
 from apex_installer.get.http import Fetcher
@@ -32,7 +32,7 @@ from apex_installer.run_check import run_check, run_faults
 def check(request: Request, *, environ: Mapping[str, str], account: Account, run: bool) -> Report:
     """Prove an installed Apex: RECORD, symbols, machine code; `run` constructs and runs too."""
     recipe = load_recipe()
-    modules = recipe.modules_for(request.require)
+    modules = required_modules(recipe, request)
     with account.step("read"):
         environment = read_environment(request, environ=environ)
         account.environment = environment
@@ -104,7 +104,7 @@ def doctor(
     """What is there, what would be chosen, what is in the way and what to do; changes nothing."""
     lines: List[str] = [f"apex-install {apex_installer.__version__}"]
     recipe = load_recipe()
-    modules = recipe.modules_for(request.require)
+    modules = required_modules(recipe, request)
     environment = read_environment(request, environ=environ)
     account.environment = environment
     lines += _environment_lines(environment)

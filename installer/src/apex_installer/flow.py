@@ -10,6 +10,7 @@ from apex_installer.deadline import Deadline
 from apex_installer.errors import (
     InstallError,
     TargetError,
+    UsageError,
 )
 from apex_installer.model.entry import Entry
 from apex_installer.model.environment import Environment
@@ -20,6 +21,7 @@ from apex_installer.present import Decision, Present, Verdict, decide
 from apex_installer.put.heal import heal
 from apex_installer.put.installed import Installed, read_installed
 from apex_installer.put.receipt import read_receipt, receipt_stands
+from apex_installer.read.devices import parse_gpus
 from apex_installer.read.environment import read_environment
 from apex_installer.requirements import requirement_error
 
@@ -32,10 +34,28 @@ def load_recipe() -> Recipe:
     return Recipe.from_json(text)
 
 
+def required_modules(recipe: Recipe, request: Request) -> Tuple[str, ...]:
+    """What `--require` names; UsageError lists its faults and those of `--gpu` at once."""
+    modules: Tuple[str, ...] = ()
+    faults = []
+    try:
+        modules = recipe.modules_for(request.require)
+    except UsageError as error:
+        faults.append(str(error))
+    try:
+        if request.gpu is not None:
+            parse_gpus(request.gpu)
+    except UsageError as error:
+        faults.append(str(error))
+    if faults:
+        raise UsageError("; ".join(faults))
+    return modules
+
+
 def install(request: Request, *, environ: Mapping[str, str], account: Account) -> Report:
     """Do it, or say with `--dry-run` what would be done. Raises only what is nobody's outcome."""
     recipe = load_recipe()
-    modules = recipe.modules_for(request.require)
+    modules = required_modules(recipe, request)
     deadline = Deadline(request.deadline)
     with account.step("read"):
         environment = read_environment(request, environ=environ)

@@ -360,3 +360,11 @@ def test_a_bug_is_code_1_with_a_log(
     line = capsys.readouterr().err
     assert "none (bug: KeyError('unforeseen'); log: " in line
     assert "Traceback" in next((pod.root / "TMPDIR").glob("*.log")).read_text()
+
+
+@pytest.mark.usefixtures("pod")
+def test_faults_of_require_and_gpu_are_told_together(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--require", "nonsense", "--gpu", "hopper"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "--require nonsense: unknown" in last
+    assert "--gpu hopper: " in last
