@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parent.parent.parent
-SHELL = ("farm", ".ci/run")
+SHELL = ("farm", "run.sh", ".ci/run")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
