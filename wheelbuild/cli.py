@@ -49,7 +49,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     found = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for run, add_flags in _COMMANDS:
-        name, text = run.__name__.removeprefix("run_"), (run.__doc__ or "").partition("\n")[0]
+        name = run.__name__.removeprefix("run_").replace("_", "-")
+        text = (run.__doc__ or "").partition("\n")[0]
         command = found.add_parser(
             name, help=text, description=text, parents=[common], allow_abbrev=False
         )
@@ -152,6 +153,12 @@ def _port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8765, help="default: 8765; 0: any free one")
 
 
+def _refs(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("refs", metavar="REF", nargs="*", help="refs of the recipe (default: all)")
+    add("--source", metavar="DIR", type=Path, help="a checkout in place of the pinned commit")
+
+
 def _zipapp(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     out = Path("dist/apex-install.pyz")
@@ -194,6 +201,7 @@ _COMMANDS: tuple[
     (commands.run_run, (_some_cells, _selection, _build, _policy, _on_gpu, _index)),
     (commands.run_index, (_index, _yank)),
     (commands.run_serve, (_index, _port)),
+    (commands.run_python_only, (_refs,)),
     (commands.run_zipapp, (_zipapp,)),
     (commands.run_demo, (_build,)),
     (commands.run_data, (_write,)),

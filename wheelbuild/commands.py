@@ -19,6 +19,7 @@ from wheelbuild.errors import EXIT_DONE, DataError, UsageError
 from wheelbuild.index.admission import check_wheel
 from wheelbuild.plan import choose_rows, make_plan
 from wheelbuild.publish import publish, reindex, yank
+from wheelbuild.python_only import carried_files, find_python_only, make_python_only
 from wheelbuild.repair import repair_wheel
 from wheelbuild.run import RunOptions, exit_code, run_cells
 from wheelbuild.serve import serve
@@ -138,10 +139,46 @@ def run_serve(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def run_python_only(arguments: argparse.Namespace) -> int:
+    """Pack the wheels that need no compiler: pure Python, with stand-ins for some modules."""
+    recipe = load_data(arguments.data).recipe
+    known = {ref.name: ref for ref in recipe.refs}
+    unknown = [name for name in arguments.refs if name not in known]
+    if unknown:
+        raise UsageError(f"{', '.join(unknown)}: no such ref; there are {', '.join(known)}")
+    refs = [known[name] for name in arguments.refs or known]
+    if arguments.source and len(refs) > 1:
+        raise UsageError(f"--source is one ref's: name which, of {', '.join(known)}")
+    for ref in refs:
+        made = make_python_only(
+            recipe,
+            ref,
+            given=arguments.source and arguments.source.absolute(),
+            cache=arguments.cache.absolute(),
+            folder=_python_only_folder(arguments),
+        )
+        logger.info("%s: %d bytes", ref.name, made.entry.size)
+        _print_result(arguments, ref=ref.name, wheel=made.wheel)
+    return EXIT_DONE
+
+
+def _python_only_folder(arguments: argparse.Namespace) -> Path:
+    return Path(arguments.cache.absolute() / "python-only")
+
+
 def run_zipapp(arguments: argparse.Namespace) -> int:
     """Pack apex-install and its data into one file; prints its path."""
-    texts = thin_texts(load_data(arguments.data))
-    packed = pack_zipapp(out=arguments.out, texts=texts, index_url=arguments.index_url)
+    data = load_data(arguments.data)
+    found = find_python_only(data.recipe, folder=_python_only_folder(arguments))
+    packed = pack_zipapp(
+        out=arguments.out,
+        texts=thin_texts(data),
+        carried=carried_files(found.values()),
+        index_url=arguments.index_url,
+    )
+    lacking = [ref.name for ref in data.recipe.refs if ref.name not in found]
+    if lacking:
+        logger.info("no Python-only wheel of %s: see wheelbuild python-only", ", ".join(lacking))
     absent = [minor for minor in PYTHONS if find_minor(minor) is None]
     if absent:
         logger.info("no Python %s here: on these it starts slower", ", ".join(absent))

@@ -59,6 +59,8 @@ class Module:
     """User and system, for one architecture."""
     test: str
     """Path of its test below the recipe's folder."""
+    standin: str
+    """Path of what stands for it in the Python-only wheel; empty where nothing does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

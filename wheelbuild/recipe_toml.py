@@ -46,7 +46,7 @@ def parse_recipe(document: Document, *, directory: Path) -> Recipe:
     _check_source(recipe, root)
     _check_refs(recipe, document)
     _check_names(recipe, document)
-    _check_tests(recipe, document)
+    _check_files(recipe, document)
     return recipe
 
 
@@ -95,6 +95,9 @@ def _module(table: Table) -> Module:
         needs=table.choices("needs", NEEDS, default=()),
         cpu_seconds=table.seconds("cpu_seconds"),
         test=table.text("test", form=r"tests/[\w/]+\.py", like="tests/<module>.py"),
+        standin=table.text(
+            "standin", default="", form=r"standins/\w+\.py", like="standins/<module>.py"
+        ),
     )
     table.text("why", default="")
     table.close()
@@ -203,9 +206,10 @@ def _check_known(
             document.fault(place, f"{kind} {word!r} is unknown{near(word, known)}")
 
 
-def _check_tests(recipe: Recipe, document: Document) -> None:
-    """Each module has a test that is there."""
+def _check_files(recipe: Recipe, document: Document) -> None:
+    """Each module's test and stand-in are there."""
     for module in recipe.modules.values():
-        place = ("modules", module.name, "test")
-        if module.test and not (recipe.directory / module.test).is_file():
-            document.fault(place, f"no such file: {recipe.directory / module.test}")
+        for key, path in (("test", module.test), ("standin", module.standin)):
+            if path and not (recipe.directory / path).is_file():
+                place = ("modules", module.name, key)
+                document.fault(place, f"no such file: {recipe.directory / path}")

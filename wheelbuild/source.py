@@ -7,13 +7,10 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from wheelbuild.command import run_command
 from wheelbuild.errors import CommandError, SourceError
-
-if TYPE_CHECKING:
-    from wheelbuild.plan import Job
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +18,20 @@ _FETCH_LIMIT = 600.0
 """Seconds; a server that never answers is no reason to wait for ever."""
 _LEFT_OUT = (".git", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.o")
 """What earlier builds leave in a checkout; setup.py would take some of it for sources."""
+
+
+class Pinned(Protocol):
+    """What is asked of a job, or of a ref alone."""
+
+    @property
+    def git_url(self) -> str: ...
+    @property
+    def ref(self) -> str:
+        """Full commit hash."""
+
+    @property
+    def ref_name(self) -> str:
+        """The tag, for people."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +44,9 @@ class Source:
     says what it is."""
 
 
-def find_source(job: Job, *, given: Path | None, cache: Path, submodules: bool = False) -> Source:
+def find_source(
+    job: Pinned, *, given: Path | None, cache: Path, submodules: bool = False
+) -> Source:
     """Take the folder that was given, else what is in the cache, else fetch the pinned commit.
 
     `submodules`: whether a module's sources lie in one. SourceError for a checkout of another
@@ -70,7 +83,7 @@ def read_head(directory: Path) -> str | None:
     return head if Path(top).resolve() == directory.resolve() else None
 
 
-def _fetch(job: Job, directory: Path) -> Path:
+def _fetch(job: Pinned, directory: Path) -> Path:
     """One commit, without history; git itself checks that the content is the hash's."""
     if read_head(directory) == job.ref:
         return directory

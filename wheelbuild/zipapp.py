@@ -32,16 +32,18 @@ def pack_zipapp(
     *,
     out: Path,
     texts: Mapping[str, str],
+    carried: Mapping[str, bytes] | None = None,
     index_url: str | None = None,
     pythons: Iterable[str] = PYTHONS,
 ) -> Path:
     """Write `out`, executable; the same input gives the same bytes.
 
-    `texts`: what the package's `data` folder shall hold, by file name. `index_url` is baked in as
-    the default index.
+    `texts`: what the package's `data` folder shall hold, by file name; `carried`: more of it, of
+    any bytes. `index_url` is baked in as the default index.
     """
     members = _sources()
     members |= {f"apex_installer/data/{name}": text.encode() for name, text in texts.items()}
+    members |= {f"apex_installer/data/{name}": data for name, data in (carried or {}).items()}
     if index_url:
         defaults = json.dumps({"index_url": index_url})
         members["apex_installer/data/defaults.json"] = defaults.encode()

@@ -20,7 +20,7 @@ LAYERS = (  # lowest first; a module imports from its own folder or from a layer
     {"pick", "present", "account", "read", "get"},
     {"put", "make"},
     {"check", "requirements", "run_check", "situation"},
-    {"from_index"},
+    {"from_index", "python_only"},
     {"outcomes"},
     {"flow"},
     {"commands"},

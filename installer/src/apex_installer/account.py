@@ -65,6 +65,11 @@ class Account:
         self.attempts.append(Attempt(outcome, error.cause, str(error), spent))
         self.say(f"{outcome}: {error.cause}: {error}")
 
+    @property
+    def causes(self) -> str:
+        """Why each attempt did not come to be, in one line."""
+        return "; ".join(f"{attempt.cause}: {attempt.detail}" for attempt in self.attempts)
+
     def close(
         self,
         outcome: str,

@@ -41,9 +41,14 @@ def check(request: Request, *, environ: Mapping[str, str], account: Account, run
         raise CheckError(f"no {recipe.distribution} in {environment.target}: run apex-install")
     with account.step("record"):
         faults = list(record_faults(installed))
+    standins = _standins_of(installed)
+    if standins:
+        account.find(f"stand-ins by torch's own operators: {', '.join(standins)}")
     with account.step("symbols"):
         files = find_module_files(
-            (installed.directory,), modules, suffix=environment.interpreter.extension_suffix
+            (installed.directory,),
+            [module for module in modules if module not in standins],
+            suffix=environment.interpreter.extension_suffix,
         )
         faults += module_faults(files, environment)
     missing = requirement_error(recipe, _ref_of(installed), environment)
@@ -63,6 +68,13 @@ def _ref_of(installed: Optional[Installed]) -> str:
     """The commit that an Apex of ours is of; `*` where nothing says so."""
     receipt = read_receipt(installed) if installed is not None else None
     return str(receipt.entry.get("ref", "*")) if receipt else "*"
+
+
+def _standins_of(installed: Installed) -> Tuple[str, ...]:
+    """Modules that are Python files here, with no symbol and no machine code to check."""
+    receipt = read_receipt(installed)
+    modules = receipt.entry.get("modules", ()) if receipt else ()
+    return tuple(module["name"] for module in modules if module["file"].endswith(".py"))
 
 
 def _run_all(

@@ -125,6 +125,8 @@ def _faults(
             return ("its receipt cannot be read",)
         if AT_LEAST.index(receipt.outcome) < AT_LEAST.index(request.at_least):
             return (f"is {receipt.outcome}, and --at-least {request.at_least} is asked",)
+        if receipt.outcome == AT_LEAST[0]:
+            return (f"is {receipt.outcome}: better is tried at each start",)
         why = receipt_stands(receipt, environment=environment, modules=modules, installed=old)
         return (why,) if why else ()
     from apex_installer.check import (  # noqa: PLC0415 - only a foreign one is read

@@ -16,6 +16,8 @@ from apex_installer.errors import (
 from apex_installer.from_index import install_from_index
 from apex_installer.model.entry import Entry
 from apex_installer.model.report import AT_LEAST, Report
+from apex_installer.python_only import NAME as PYTHON_ONLY
+from apex_installer.python_only import install_python_only, is_carried
 from apex_installer.requirements import requirement_error
 from apex_installer.situation import Situation
 from apex_installer.values import dataclass
@@ -39,10 +41,15 @@ class Outcome:
 
     name: str
     attempt: Callable[[Situation], Entry]
+    is_offered: Callable[[], bool] = lambda: True
+    """Whether this copy of us can do it at all."""
 
 
-OUTCOMES: Tuple[Outcome, ...] = (Outcome("wheel", install_from_index),)
-"""Best first. Compiling and the Python-only wheel are two more lines here."""
+OUTCOMES: Tuple[Outcome, ...] = (
+    Outcome("wheel", install_from_index),
+    Outcome(PYTHON_ONLY, install_python_only, is_carried),
+)
+"""Best first. Compiling is one more line here."""
 
 
 def try_outcomes(situation: Situation) -> Report:
@@ -50,7 +57,7 @@ def try_outcomes(situation: Situation) -> Report:
     account, request = situation.account, situation.request
     lowest = AT_LEAST.index(request.at_least)
     wanted = [outcome for outcome in OUTCOMES if AT_LEAST.index(outcome.name) >= lowest]
-    for outcome in wanted:
+    for outcome in (outcome for outcome in wanted if outcome.is_offered()):
         try:
             with account.step(outcome.name):
                 entry = outcome.attempt(situation)
@@ -58,8 +65,7 @@ def try_outcomes(situation: Situation) -> Report:
             account.fail(outcome.name, error)
             continue
         return close_installed(outcome.name, entry, situation)
-    causes = "; ".join(f"{attempt.cause}: {attempt.detail}" for attempt in account.attempts)
-    return account.close("none", f"none ({causes})", dry_run=request.dry_run)
+    return account.close("none", f"none ({account.causes})", dry_run=request.dry_run)
 
 
 def close_installed(outcome: str, entry: Entry, situation: Situation) -> Report:
@@ -67,10 +73,14 @@ def close_installed(outcome: str, entry: Entry, situation: Situation) -> Report:
     account, environment = situation.account, situation.environment
     dry_run = situation.request.dry_run
     chosen_by = "" if environment.devices.gpus else ": chosen by torch alone"
+    what = f"{situation.recipe.distribution} {entry.version}"
     line = (
-        f"{outcome}, {'would install ' if dry_run else ''}{situation.recipe.distribution} "
-        f"{entry.version} ({environment.gpu_text}{chosen_by})"
+        f"{outcome}, {'would install ' if dry_run else ''}{what} "
+        f"({environment.gpu_text}{chosen_by})"
     )
+    if outcome == PYTHON_ONLY:
+        account.find(what)
+        line = f"{outcome}, DEGRADED ({account.causes})"
     error = requirement_error(situation.recipe, entry.ref, environment)
     if error is not None:
         account.fail(outcome, error)

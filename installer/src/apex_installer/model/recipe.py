@@ -7,9 +7,10 @@ it is told to pack.
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Iterable, List, Mapping, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from apex_installer.errors import UsageError
+from apex_installer.model.arch import parse_version
 from apex_installer.values import dataclass
 
 
@@ -68,6 +69,20 @@ class Recipe:
     def requirements_of(self, ref: str) -> Tuple[Requirement, ...]:
         """What the package of this commit needs at run time."""
         return self.requirements.get(ref, self.requirements.get("*", ()))
+
+    def ref_for(self, torch: str) -> Optional[Mapping[str, Any]]:
+        """The row of `raw` for this torch (`2.11.0+cu130`); the refs' ranges do not overlap."""
+        parts = torch.split("+", maxsplit=1)[0].split(".")[:2]
+        if not all(part.isdigit() for part in parts):
+            return None
+        minor = parse_version(".".join(parts))
+        for ref in self.raw["refs"]:
+            newest = ref["torch_max"]
+            if parse_version(ref["torch_min"]) <= minor and (
+                newest is None or minor <= parse_version(newest)
+            ):
+                return dict(ref)
+        return None
 
     def modules_for(self, wishes: Iterable[str], *, flag: str = "--require") -> Tuple[str, ...]:
         """Turn `--require` words into modules; UsageError lists every unknown one with near names.

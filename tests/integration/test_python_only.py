@@ -1,0 +1,196 @@
+"""The Python-only wheel: packed by the farm, carried by the zipapp, taken in the last resort."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import packaging
+import pytest
+
+from support import fault_server as server
+from support.tiny_pod import CPU_PY, INDEX_PATH, TAG, Kit, TinyPod, make_kit
+from wheelbuild.cli import main as farm
+
+if TYPE_CHECKING:
+    from support.torch_environments import TorchEnvironment
+
+pytestmark = pytest.mark.integration
+
+REPOSITORY = Path(__file__).parent.parent.parent
+STANDINS = REPOSITORY / "wheelbuild/recipes/apex/standins"
+SMALL = REPOSITORY / "tests/data/recipes/small"
+CHECKS = REPOSITORY / "tests/data/standin_checks.py"
+EXAMPLES = 60
+DOCUMENT = f"/{INDEX_PATH}/install-{TAG}.json"
+
+
+def run_standin_checks(torch: TorchEnvironment, examples: int) -> None:
+    hypotheses = Path(hypothesis.__file__).parent.parent
+    words = [str(STANDINS), str(hypotheses), str(examples)]
+    done = subprocess.run(
+        [str(torch.python), str(CHECKS), *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split("\n")[:-1] == [
+        f"{name} passed" for name in ("says_so", "forwards", "mixed_forwards", "backwards")
+    ]
+
+
+def test_the_norm_stand_in_is_what_the_compiled_module_is(
+    torch_211: TorchEnvironment, torch_26: TorchEnvironment
+) -> None:
+    for torch in (torch_211, torch_26):
+        run_standin_checks(torch, EXAMPLES)
+
+
+@pytest.mark.soak
+def test_the_norm_stand_in_in_many_examples(torch_211: TorchEnvironment) -> None:
+    run_standin_checks(torch_211, 3000)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small package's recipe, with the norm stand-in, whose functions it calls alike."""
+    folder = tmp_path_factory.mktemp("data") / "small"
+    shutil.copytree(SMALL, folder)
+    recipe = folder / "recipes/apex"
+    shutil.copytree(STANDINS, recipe / "standins")
+    text = (recipe / "recipe.toml").read_text()
+    wanted = 'test = "tests/fused_layer_norm_cuda.py"\n'
+    assert wanted in text
+    standin = 'standin = "standins/fused_layer_norm_cuda.py"\n'
+    (recipe / "recipe.toml").write_text(text.replace(wanted, wanted + standin))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def kit(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    folder = tmp_path_factory.mktemp("kit")
+    tiny = make_kit(folder)
+    common = ["-q", "--data", str(data), "--cache", str(folder / "cache")]
+    assert farm([*common, "python-only"]) == 0
+    zipapp = folder / "carrying.pyz"
+    assert farm([*common, "zipapp", "--out", str(zipapp)]) == 0
+    return Kit(zipapp, tiny.environment, tiny.tag)
+
+
+@pytest.fixture
+def pod(tmp_path: Path, kit: Kit) -> TinyPod:
+    pod = TinyPod(tmp_path / "pod", kit)
+    shutil.copytree(Path(packaging.__file__).parent, pod.target / "packaging")
+    return pod
+
+
+def test_it_is_the_last_resort(pod: TinyPod) -> None:
+    ended = pod.run("--gpu", "9.0")
+    assert ended.code == 0
+    assert ended.report["outcome"] == "python-only"
+    assert ended.report["degraded"] is True
+    assert ended.line.startswith("apex: python-only, DEGRADED (no-wheel: ")
+    assert (pod.target / "apex/normalization/fused.py").is_file()
+    assert (pod.target / "fused_layer_norm_cuda.py").is_file()
+    assert not list(pod.root.glob("TMPDIR/.apex-install-*"))
+    checked = pod.run("check")
+    assert checked.code == 0
+    assert "stand-ins by torch's own operators: fused_layer_norm_cuda" in checked.report["findings"]
+    (pod.target / "fused_layer_norm_cuda.py").write_text("broken")
+    assert pod.run("check").code == 3
+
+
+def test_it_never_counts_as_already_and_is_not_written_again(pod: TinyPod) -> None:
+    pod.run("--gpu", "9.0")
+    before = pod.state()
+    again = pod.run("--gpu", "9.0")
+    assert again.report["outcome"] == "python-only"
+    assert "is python-only: better is tried at each start" in again.report["findings"]
+    assert pod.state() == before
+
+
+def test_a_changed_file_of_it_is_put_right(pod: TinyPod) -> None:
+    pod.run("--gpu", "9.0")
+    standin = pod.target / "fused_layer_norm_cuda.py"
+    text = standin.read_text()
+    standin.write_text("broken")
+    assert pod.run("--gpu", "9.0").code == 0
+    assert standin.read_text() == text
+
+
+def test_a_torch_without_cuda_goes_straight_to_it(pod: TinyPod) -> None:
+    (pod.target / "torch/version.py").write_text(CPU_PY)
+    ended = pod.run()
+    assert (ended.code, ended.report["outcome"]) == (0, "python-only")
+    assert "is built without CUDA" in ended.line
+
+
+def test_what_is_asked_at_least_is_kept(pod: TinyPod) -> None:
+    before = pod.state()
+    ended = pod.run("--gpu", "9.0", "--at-least", "compiled")
+    assert (ended.code, ended.report["outcome"]) == (3, "none")
+    assert pod.state() == before
+
+
+def test_nothing_stands_for_a_module_without_a_stand_in(pod: TinyPod) -> None:
+    before = pod.state()
+    ended = pod.run("--gpu", "9.0", "--require", "apex_C")
+    assert (ended.code, ended.report["outcome"]) == (3, "none")
+    assert "nothing stands for apex_C without a compiler" in ended.line
+    assert pod.state() == before
+
+
+def test_a_dry_run_changes_nothing(pod: TinyPod) -> None:
+    before = pod.state()
+    ended = pod.run("--gpu", "9.0", "--dry-run")
+    assert (ended.code, ended.report["outcome"]) == (0, "python-only")
+    assert pod.state() == before
+
+
+def test_time_is_kept_for_it(pod: TinyPod) -> None:
+    with ExitStack() as stack:
+        served = stack.enter_context(server.FaultServer({DOCUMENT: server.silent()}))
+        began = time.monotonic()
+        ended = pod.run("--gpu", "9.0", "--index-url", f"{served.url}/", "--deadline", "1")
+        assert time.monotonic() - began < 1 + 3
+    assert ended.report["outcome"] == "python-only"
+    assert ended.causes == ["deadline"]
+
+
+def test_a_full_temporary_directory_does_not_matter(pod: TinyPod) -> None:
+    ended = pod.run("--gpu", "9.0", TMPDIR="/dev/null/none")
+    assert ended.code == 0
+    assert (pod.target / "apex/__init__.py").is_file()
+
+
+def test_it_runs_the_app(pod: TinyPod, torch_211: TorchEnvironment, tmp_path: Path) -> None:
+    """On the real torch: constructed, a forward and a backward pass."""
+    target = tmp_path / "target"
+    shutil.copytree(Path(packaging.__file__).parent, target / "packaging")
+    words = ["--target", str(target), "--python", str(torch_211.python)]
+    assert pod.run(*words).report["outcome"] == "python-only"
+    script = (
+        "import torch; from apex.normalization import FusedRMSNorm;"
+        "import fused_layer_norm_cuda as module; assert module.__apex_fallback__;"
+        "layer = FusedRMSNorm(16); value = torch.randn(4, 16, requires_grad=True);"
+        "layer(value).sum().backward(); print(value.grad.shape)"
+    )
+    done = subprocess.run(
+        [str(torch_211.python), "-c", script],
+        env={"PYTHONPATH": str(target), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "torch.Size([4, 16])\n", done.stderr
+
+
+def test_an_installer_without_such_wheels_does_not_speak_of_them(tmp_path: Path) -> None:
+    pod = TinyPod(tmp_path / "pod", make_kit(tmp_path / "kit", python=sys.executable))
+    ended = pod.run("--gpu", "9.0")
+    assert ended.causes == ["no-wheel"]
+    assert "Python-only" not in ended.err
