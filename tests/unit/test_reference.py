@@ -7,7 +7,8 @@ from wheelbuild.reference import DOCS, parse_fields, render_pages
 
 FLAGS = """
 --index-url --allow-http --python --target --cache-dir --require --at-least --offline --dry-run
---gpu --deadline --keep-foreign --replace-foreign --run --json --quiet --verbose --version --help
+--gpu --deadline --compile-timeout --source --keep-foreign --replace-foreign --run --json --quiet
+--verbose --version --help
 """.split()  # noqa: SIM905 - reads as the command line does
 
 

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 class Account:
     """Filled by the steps in order, closed once into a `Report`."""
 
-    def __init__(self, *, say: Callable[[str], None]) -> None:
-        """`say` takes a line for people who asked for detail."""
+    def __init__(
+        self, *, say: Callable[[str], None], announce: Optional[Callable[[str], None]] = None
+    ) -> None:
+        """`say` takes a line for people who asked for detail, `announce` one for those who wait."""
         self.say = say
+        self.announce = announce or say
         self.started = time.monotonic()
         self.environment: Optional[Environment] = None
         self.chosen: Optional[Entry] = None

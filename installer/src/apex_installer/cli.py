@@ -63,6 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="say what would be done, change nothing")
     add("--gpu", metavar="LIST", help="count these as the GPUs, e.g. 8.0,8.6 (to bake an image)")
     add("--deadline", metavar="SECONDS", help="for everything but compiling (default: 60)")
+    add("--compile-timeout", metavar="SECONDS", help="for a compile (default: 600; 0: never)")
+    add("--source", metavar="DIR", help="a checkout to compile in place of the recipe's commit")
     add("--keep-foreign", action="store_true", help="never touch an Apex that we did not install")
     add("--replace-foreign", action="store_true", help="replace any Apex that we did not install")
     add("--run", action="store_true", help="with check: construct and run what is required")
@@ -98,7 +100,10 @@ def build_request(values: Mapping[str, Any], app: Tuple[str, ...], faults: List[
     at_least = values["at_least"] or AT_LEAST[0]
     if at_least not in AT_LEAST:
         faults.append(f"--at-least {at_least!r} is none of {', '.join(AT_LEAST)}")
-    deadline = _seconds(values["deadline"], faults)
+    deadline = _seconds(values["deadline"], "--deadline", Request.deadline, faults)
+    compile_timeout = _seconds(
+        values["compile_timeout"], "--compile-timeout", Request.compile_timeout, faults, least=0
+    )
     if values["keep_foreign"] and values["replace_foreign"]:
         faults.append("--keep-foreign and --replace-foreign exclude each other")
     if values["run"] and values["command"] != "check":
@@ -118,19 +123,24 @@ def build_request(values: Mapping[str, Any], app: Tuple[str, ...], faults: List[
         dry_run=values["dry_run"],
         gpu=values["gpu"],
         deadline=deadline,
+        compile_timeout=compile_timeout,
+        source=values["source"],
         keep_foreign=values["keep_foreign"],
         replace_foreign=values["replace_foreign"],
         app=app,
     )
 
 
-def _seconds(text: Optional[str], faults: List[str]) -> float:
+def _seconds(
+    text: Optional[str], flag: str, default: float, faults: List[str], *, least: float = 1e-9
+) -> float:
     try:
-        seconds = float(text) if text else Request.deadline
+        seconds = float(text) if text else default
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        faults.append(f"--deadline {text!r} is not a number of seconds above 0")
+        seconds = -1.0
+    if not least <= seconds < float("inf"):
+        kind = "a number of seconds" if least == 0 else "a number of seconds above 0"
+        faults.append(f"{flag} {text!r} is not {kind}")
     return seconds
 
 
@@ -157,7 +167,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def _run(request: Request, values: Mapping[str, Any]) -> int:
     say: Callable[[str], None] = _print_line if values["verbose"] else _ignore
-    account = Account(say=say)
+    announce: Callable[[str], None] = _ignore if values["quiet"] else _print_line
+    account = Account(say=say, announce=announce)
     lines: Tuple[str, ...] = ()
     try:
         report, lines = _dispatch(request, values, account)

@@ -14,6 +14,8 @@ from apex_installer.errors import (
     TrustError,
 )
 from apex_installer.from_index import install_from_index
+from apex_installer.from_source import NAME as COMPILED
+from apex_installer.from_source import compile_and_install, is_asked
 from apex_installer.model.entry import Entry
 from apex_installer.model.report import AT_LEAST, Report
 from apex_installer.python_only import NAME as PYTHON_ONLY
@@ -41,15 +43,16 @@ class Outcome:
 
     name: str
     attempt: Callable[[Situation], Entry]
-    is_offered: Callable[[], bool] = lambda: True
-    """Whether this copy of us can do it at all."""
+    is_offered: Callable[[Situation], bool] = lambda _: True
+    """Whether it is asked for, and this copy of us can do it at all."""
 
 
 OUTCOMES: Tuple[Outcome, ...] = (
     Outcome("wheel", install_from_index),
+    Outcome(COMPILED, compile_and_install, is_asked),
     Outcome(PYTHON_ONLY, install_python_only, is_carried),
 )
-"""Best first. Compiling is one more line here."""
+"""Best first."""
 
 
 def try_outcomes(situation: Situation) -> Report:
@@ -57,7 +60,7 @@ def try_outcomes(situation: Situation) -> Report:
     account, request = situation.account, situation.request
     lowest = AT_LEAST.index(request.at_least)
     wanted = [outcome for outcome in OUTCOMES if AT_LEAST.index(outcome.name) >= lowest]
-    for outcome in (outcome for outcome in wanted if outcome.is_offered()):
+    for outcome in (outcome for outcome in wanted if outcome.is_offered(situation)):
         try:
             with account.step(outcome.name):
                 entry = outcome.attempt(situation)

@@ -24,7 +24,7 @@ MANIFEST = "python-only.json"
 """Ref -> entry of the wheel that lies beside it."""
 
 
-def is_carried() -> bool:
+def is_carried(_: Situation) -> bool:
     """Whether this copy was packed with such wheels at all."""
     return data.read(MANIFEST) is not None
 

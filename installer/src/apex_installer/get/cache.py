@@ -95,6 +95,11 @@ class Cache(Closing):
             self._temporary = None
 
     @property
+    def is_temporary(self) -> bool:
+        """Whether what is published now goes with this run."""
+        return self._temporary is not None
+
+    @property
     def finding(self) -> str:
         """For the report, empty if all is well: a cache not used and why, bad bytes removed."""
         self._is_trusted()

@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import os
 import pkgutil
-import time
 from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Sequence, Tuple
 
-from apex_installer.errors import CompileError, DeadlineError
+from apex_installer.errors import CompileError
 from apex_installer.make.commands import Compile, Link, parse_ninja, parse_spawned
-from apex_installer.make.process import Child
+from apex_installer.make.process import Child, wait_for
 
 SCRIPT = "capture_setup.py"
 
@@ -83,7 +82,7 @@ def run_capture(
         raise CompileError(f"{source}: no setup.py there; give the folder of a checkout")
     child = Child([interpreter, script, spec_file], environ=environ, folder=build, words=words)
     try:
-        status = _wait(child, ends_at=ends_at)
+        status = wait_for(child, ends_at=ends_at, doing="setup.py was captured")
     finally:
         said = _read(words)
         with open(log, "a", encoding="utf-8") as file:
@@ -104,19 +103,6 @@ def last_exception(words: str) -> str:
         if not line.startswith((" ", "Traceback")):
             return line
     return lines[-1]
-
-
-def _wait(child: Child, *, ends_at: Optional[float]) -> int:
-    try:
-        while True:
-            ended = child.poll()
-            if ended is not None:
-                return ended.status
-            if ends_at is not None and time.monotonic() > ends_at:
-                raise DeadlineError("the time limit ran out while setup.py was captured")
-            time.sleep(0.01)
-    finally:
-        child.end()
 
 
 def _read_script() -> str:

@@ -15,6 +15,8 @@ import time
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Optional, Sequence
 
+from apex_installer.errors import DeadlineError
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -81,6 +83,20 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             time.sleep(0.01)
+
+
+def wait_for(child: Child, *, ends_at: Optional[float], doing: str) -> int:
+    """Its exit status; DeadlineError after `ends_at`. However it is left, the tree is gone."""
+    try:
+        while True:
+            ended = child.poll()
+            if ended is not None:
+                return ended.status
+            if ends_at is not None and time.monotonic() > ends_at:
+                raise DeadlineError(f"the time limit ran out while {doing}")
+            time.sleep(0.01)
+    finally:
+        child.end()
 
 
 def _is_group_alive(group: int) -> bool:

@@ -76,7 +76,7 @@ class Recipe:
         if not all(part.isdigit() for part in parts):
             return None
         minor = parse_version(".".join(parts))
-        for ref in self.raw["refs"]:
+        for ref in self.raw.get("refs", ()):
             newest = ref["torch_max"]
             if parse_version(ref["torch_min"]) <= minor and (
                 newest is None or minor <= parse_version(newest)

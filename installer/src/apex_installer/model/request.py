@@ -23,6 +23,10 @@ class Request:
     gpu: Optional[str] = None
     deadline: float = 60.0
     """Seconds for everything but compiling."""
+    compile_timeout: float = 600.0
+    """Seconds for a compile of what is required; 0 leaves compiling out."""
+    source: Optional[str] = None
+    """A checkout of the ref to compile."""
     keep_foreign: bool = False
     replace_foreign: bool = False
     app: Tuple[str, ...] = ()
