@@ -202,6 +202,7 @@ _COMMANDS: tuple[
     (commands.run_index, (_index, _yank)),
     (commands.run_serve, (_index, _port)),
     (commands.run_python_only, (_refs,)),
+    (commands.run_sources, (_refs, _index)),
     (commands.run_zipapp, (_zipapp,)),
     (commands.run_demo, (_build,)),
     (commands.run_data, (_write,)),

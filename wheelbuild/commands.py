@@ -23,6 +23,7 @@ from wheelbuild.python_only import carried_files, find_python_only, make_python_
 from wheelbuild.repair import repair_wheel
 from wheelbuild.run import RunOptions, exit_code, run_cells
 from wheelbuild.serve import serve
+from wheelbuild.sources import publish_requirements, publish_source
 from wheelbuild.stamp import entry_of, stamp_wheel
 from wheelbuild.stores.directory import DirectoryStore
 from wheelbuild.tables import print_json, print_line, print_table
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from wheelbuild.data import FarmData
     from wheelbuild.plan import Job, Plan
+    from wheelbuild.recipe import Recipe, Ref
     from wheelbuild.run import CellResult
 
 logger = logging.getLogger(__name__)
@@ -142,14 +144,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
 def run_python_only(arguments: argparse.Namespace) -> int:
     """Pack the wheels that need no compiler: pure Python, with stand-ins for some modules."""
     recipe = load_data(arguments.data).recipe
-    known = {ref.name: ref for ref in recipe.refs}
-    unknown = [name for name in arguments.refs if name not in known]
-    if unknown:
-        raise UsageError(f"{', '.join(unknown)}: no such ref; there are {', '.join(known)}")
-    refs = [known[name] for name in arguments.refs or known]
-    if arguments.source and len(refs) > 1:
-        raise UsageError(f"--source is one ref's: name which, of {', '.join(known)}")
-    for ref in refs:
+    for ref in _refs_of(arguments, recipe):
         made = make_python_only(
             recipe,
             ref,
@@ -160,6 +155,30 @@ def run_python_only(arguments: argparse.Namespace) -> int:
         logger.info("%s: %d bytes", ref.name, made.entry.size)
         _print_result(arguments, ref=ref.name, wheel=made.wheel)
     return EXIT_DONE
+
+
+def run_sources(arguments: argparse.Namespace) -> int:
+    """Put sources and build requirements into the index, for pods that compile."""
+    data = load_data(arguments.data)
+    store, cache = DirectoryStore(arguments.index), arguments.cache.absolute()
+    for ref in _refs_of(arguments, data.recipe):
+        given = arguments.source and arguments.source.absolute()
+        name = publish_source(data.recipe, ref, given=given, cache=cache, store=store)
+        _print_result(arguments, ref=ref.name, source=name)
+    publish_requirements(data.toolkits.build_requirements, cache=cache, store=store)
+    return EXIT_DONE
+
+
+def _refs_of(arguments: argparse.Namespace, recipe: Recipe) -> list[Ref]:
+    """The named refs, or all; UsageError for an unknown one, or a --source for several."""
+    known = {ref.name: ref for ref in recipe.refs}
+    unknown = [name for name in arguments.refs if name not in known]
+    if unknown:
+        raise UsageError(f"{', '.join(unknown)}: no such ref; there are {', '.join(known)}")
+    refs = [known[name] for name in arguments.refs or known]
+    if arguments.source and len(refs) > 1:
+        raise UsageError(f"--source is one ref's: name which, of {', '.join(known)}")
+    return refs
 
 
 def _python_only_folder(arguments: argparse.Namespace) -> Path:

@@ -8,6 +8,7 @@ read when something has to be compiled.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,7 +104,7 @@ def checks_json(recipe: Recipe) -> str:
 
 
 def toolkits_json(toolkits: Toolkits) -> str:
-    """Return the text of toolkits.json: CUDA minor -> pinned parts and limits."""
+    """Return the text of toolkits.json: what `apex_installer.make.pins` reads."""
     found = {
         version_text(toolkit.cuda): {
             "release": toolkit.release,
@@ -112,20 +113,14 @@ def toolkits_json(toolkits: Toolkits) -> str:
             "gcc_max": toolkit.gcc_max,
             "clang_max": toolkit.clang_max,
             "architectures": list(toolkit.architectures),
-            "parts": [
-                {
-                    "name": part.name,
-                    "version": part.version,
-                    "file": part.file,
-                    "sha256": part.sha256,
-                    "size": part.size,
-                }
-                for part in toolkit.parts
-            ],
+            "parts": [asdict(part) for part in toolkit.parts],
+            "headers": [asdict(part) for part in toolkit.headers],
         }
         for toolkit in toolkits.toolkits.values()
     }
-    return _text({"schema": SCHEMA, "toolkits": found})
+    requirements = [asdict(part) for part in toolkits.build_requirements]
+    apt = {"apt": asdict(toolkits.apt)} if toolkits.apt else {}
+    return _text({"schema": SCHEMA, "toolkits": found, "build_requirements": requirements, **apt})
 
 
 def _requirements(recipe: Recipe) -> dict[str, list[dict[str, Any]]]:

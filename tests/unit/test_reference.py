@@ -6,9 +6,9 @@ from apex_installer.cli import build_parser
 from wheelbuild.reference import DOCS, parse_fields, render_pages
 
 FLAGS = """
---index-url --allow-http --python --target --cache-dir --require --at-least --offline --dry-run
---gpu --deadline --compile-timeout --source --keep-foreign --replace-foreign --run --json --quiet
---verbose --version --help
+--index-url --pypi-url --cuda-mirror --allow-http --python --target --cache-dir --require --at-least
+--offline --dry-run --gpu --deadline --compile-timeout --toolkit --toolkits --source --keep-foreign
+--replace-foreign --run --json --quiet --verbose --version --help
 """.split()  # noqa: SIM905 - reads as the command line does
 
 

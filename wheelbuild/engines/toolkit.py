@@ -16,11 +16,13 @@ from wheelbuild.command import run_command
 from wheelbuild.errors import CellError, CommandError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from apex_installer.make.toolkit import Toolkit
     from apex_installer.model.environment import Torch
     from wheelbuild.plan import Job
+    from wheelbuild.toolkits import Part, Toolkits
     from wheelbuild.toolkits import Toolkit as Pinned
-    from wheelbuild.toolkits import Toolkits
 
 logger = logging.getLogger(__name__)
 
@@ -50,19 +52,27 @@ def prepare_toolkit(job: Job, torch: Torch, *, toolkits: Toolkits, cache: Path) 
 
 
 def fetch_parts(pinned: Pinned, *, into: Path) -> dict[str, Path]:
-    """Distribution -> wheel file, by pip, so that its mirrors hold; each must have its sha256."""
-    missing = [part for part in pinned.parts if not (into / part.file).is_file()]
+    """Distribution -> wheel file of every part; CellError where one cannot be had."""
+    return fetch_wheels(pinned.parts, into=into, name=f"CUDA {pinned.release}")
+
+
+def fetch_wheels(parts: Sequence[Part], *, into: Path, name: str) -> dict[str, Path]:
+    """Distribution -> wheel file, by pip, so that its mirrors hold; each must have its sha256.
+
+    `name` is for people. CellError where one cannot be had.
+    """
+    missing = [part for part in parts if not (into / part.file).is_file()]
     if missing:
         into.mkdir(parents=True, exist_ok=True)
-        wanted = into / f"{pinned.release}.txt"
+        wanted = into / f"{name.replace(' ', '-')}.txt"
         lines = [f"{part.name}=={part.version} --hash=sha256:{part.sha256}\n" for part in missing]
         wanted.write_text("".join(lines), encoding="utf-8")
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
         try:
             run_command([*pip, "--only-binary", ":all:", "-d", str(into), "-r", str(wanted)])
         except CommandError as error:
-            raise CellError(f"CUDA {pinned.release} from PyPI: {error}") from error
-    return {part.name: into / part.file for part in pinned.parts}
+            raise CellError(f"{name} from PyPI: {error}") from error
+    return {part.name: into / part.file for part in parts}
 
 
 def read_nvcc_version(home: str) -> str:

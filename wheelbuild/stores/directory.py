@@ -86,6 +86,11 @@ class DirectoryStore:
             changed.append(path.relative_to(self.directory).as_posix())
         return tuple(changed)
 
+    def read_page(self, name: str) -> bytes | None:
+        """Read `name`."""
+        path = self.directory / name
+        return path.read_bytes() if path.is_file() else None
+
     def _left_over(self, pages: Mapping[str, bytes]) -> Iterator[Path]:
         """Pages of index paths that are no more, and what a killed publisher had half written."""
         for parent, folders, names in os.walk(self.directory):

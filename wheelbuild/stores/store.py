@@ -37,3 +37,6 @@ class Store(Protocol):
 
     def write_pages(self, pages: Mapping[str, bytes]) -> tuple[str, ...]:
         """Write all pages, in this order; drop those that are no more; return what changed."""
+
+    def read_page(self, name: str) -> bytes | None:
+        """Return what a page holds now, or None where there is none."""

@@ -53,6 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     # No `choices`: a misspelt flag's value would be refused in its place.
     add("command", nargs="?", default="install", help=f"{', '.join(COMMANDS)} (default: install)")
     add("--index-url", metavar="URL", help="index to take wheels from (https, file or loopback)")
+    add("--pypi-url", metavar="URL", help="simple index for what comes from PyPI (default: pip's)")
+    add("--cuda-mirror", metavar="URL", help="in place of NVIDIA's address for CUDA archives")
     add("--allow-http", action="store_true", help="take an index over plain http too")
     add("--python", metavar="PATH", help="interpreter that the app runs with")
     add("--target", metavar="DIR", help="directory to install into (default: where torch is)")
@@ -64,7 +66,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--gpu", metavar="LIST", help="count these as the GPUs, e.g. 8.0,8.6 (to bake an image)")
     add("--deadline", metavar="SECONDS", help="for everything but compiling (default: 60)")
     add("--compile-timeout", metavar="SECONDS", help="for a compile (default: 600; 0: never)")
-    add("--source", metavar="DIR", help="a checkout to compile in place of the recipe's commit")
+    add("--toolkit", metavar="HOW", help="auto, apt, archive, pypi or a folder (default: auto)")
+    add("--toolkits", metavar="FILE", help="pins of CUDA toolkits in place of the carried ones")
+    add("--source", metavar="DIR", help="a checkout, or an archive of one, to compile")
     add("--keep-foreign", action="store_true", help="never touch an Apex that we did not install")
     add("--replace-foreign", action="store_true", help="replace any Apex that we did not install")
     add("--run", action="store_true", help="with check: construct and run what is required")
@@ -125,6 +129,10 @@ def build_request(values: Mapping[str, Any], app: Tuple[str, ...], faults: List[
         deadline=deadline,
         compile_timeout=compile_timeout,
         source=values["source"],
+        toolkit=values["toolkit"],
+        toolkits=values["toolkits"],
+        cuda_mirror=values["cuda_mirror"],
+        pypi_url=values["pypi_url"],
         keep_foreign=values["keep_foreign"],
         replace_foreign=values["replace_foreign"],
         app=app,

@@ -1,22 +1,31 @@
-"""One compile on a pod: its source, the announcement, the build, and its entry."""
+"""One compile on a pod: the preflight, source and toolkit, the build, and what it made.
+
+Nothing is fetched before all that can be known to be missing is known to be there.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Tuple
+from typing import TYPE_CHECKING, Dict, Tuple
 
-from apex_installer.errors import CompileError
-from apex_installer.make.plan_here import Wanted
+from apex_installer.errors import ToolkitError
+from apex_installer.inputs import find_requirements, find_source
+from apex_installer.make.preflight import Machine, Plan, free_bytes, machine_faults, plan_faults
+from apex_installer.make.provide import APT, complete, fetch_toolkit, parts_to_fetch
+from apex_installer.make.toolkit import Toolkit, find_toolkit
+from apex_installer.make.width import choose_width, read_limits
+from apex_installer.means import FLAG, Means, find_means
 from apex_installer.model.entry import Entry
-from apex_installer.situation import Situation
 
 if TYPE_CHECKING:
     from apex_installer.make.build import Built
+    from apex_installer.make.plan_here import Wanted
+    from apex_installer.model.request import Request
+    from apex_installer.situation import Situation
 
 NICE = 10
 """Added to the compilers' niceness: the pod has other things to do."""
-LOG = "apex-compile.log"
 
 
 def compile_wheel(
@@ -24,19 +33,119 @@ def compile_wheel(
 ) -> Tuple[str, Entry]:
     """(path of the wheel in `folder`, its entry); `ends` is a time of `time.monotonic`.
 
-    ToolkitError, CompileError and DeadlineError say why not; no child process is left.
+    ToolkitError, CompileError, DownloadError, TrustError and DeadlineError say why not; no child
+    process is left.
     """
-    from apex_installer.make.build import build_wheel  # noqa: PLC0415 - only a miss pays for it
+    account = situation.account
+    means = find_means(situation, folder=folder, ends=ends)
+    with account.step("preflight"):
+        _check_first(wanted, means, situation)
+    try:
+        with account.step("source"):
+            source = find_source(wanted, means, situation)
+        with account.step("requirements"):
+            environ = find_requirements(means, situation)
+        with account.step("toolkit"):
+            toolkit = _provide(means, situation)
+    finally:
+        account.bytes["downloaded"] += means.supply.downloaded
+    account.find(f"toolkit: CUDA {toolkit.version} by {toolkit.how}")
+    with account.step("build"):
+        built = _build(wanted, means, situation, source=source, environ=environ, home=toolkit.home)
+    left_out = built.account["variables_left_out"]
+    account.find(f"left out of the compile: {', '.join(left_out)}" if left_out else "")
+    return built.wheel, entry_of(built, wanted, situation)
+
+
+def _check_first(wanted: Wanted, means: Means, situation: Situation) -> None:
+    """Refuse with every reason at once; else say what is about to be done."""
+    environment, limits, fetched = situation.environment, read_limits(), means.fetched
+    parts = parts_to_fetch(fetched, supply=means.supply) if fetched else ()
+    plan = Plan(
+        cuda=wanted.cell.cuda_text,
+        driver_cuda=environment.devices.driver_cuda,
+        driver=environment.devices.driver,
+        gcc_max=fetched.gcc_max if fetched else None,
+        fetched=sum(part.size for part in parts),
+        has_archives=fetched is not None and any(p.file.endswith(".xz") for p in fetched.parts),
+        cpu_seconds=sum(wanted.cpu_seconds.values()) * len(wanted.architectures.machine_code),
+        width=choose_width(limits).jobs,
+        budget=means.ends - time.monotonic(),
+    )
+    machine = Machine(limits, free_bytes(means.folder), means.folder)
+    faults = [
+        *plan_faults(plan, machine),
+        *machine_faults(plan, interpreter=environment.interpreter.executable, environ=os.environ),
+    ]
+    if means.there is None and fetched is None and APT not in means.ways.ways:
+        faults.insert(0, f"{means.refused}; and no toolkit of {plan.cuda} is pinned to be fetched")
+    if faults:
+        raise ToolkitError("; ".join(faults))
+    situation.account.announce(_announcement(wanted, plan, means, situation.request))
+
+
+def _announcement(wanted: Wanted, plan: Plan, means: Means, request: Request) -> str:
+    fetched = f"{plan.fetched / 1e6:.0f} MB of CUDA {plan.cuda} to fetch, " if plan.fetched else ""
+    return (
+        f"no wheel fits: compiling {', '.join(wanted.modules)} for {wanted.architectures.text}, "
+        f"{fetched}{plan.cpu_seconds:.0f} CPU-seconds on {plan.width} cores, "
+        f"{request.compile_timeout:.0f} s at most; {FLAG} 0 leaves it out; log: {means.log}"
+    )
+
+
+def _provide(means: Means, situation: Situation) -> Toolkit:
+    """The toolkit, whole; why every place was refused is in the report."""
+    into, torch = os.path.join(means.folder, "toolkit"), situation.environment.torch.directory
+    os.makedirs(into, exist_ok=True)
+    before, toolkit = means.supply.downloaded, means.there
+    if toolkit is None:
+        situation.account.find(means.refused)
+        toolkit = _fetch(means, situation, into=into)
+    whole = complete(toolkit, means.pinned, torch_directory=torch, supply=means.supply, into=into)
+    situation.account.bytes["toolkit"] = means.supply.downloaded - before
+    return whole
+
+
+def _fetch(means: Means, situation: Situation, *, into: str) -> Toolkit:
+    fetched, mirror = means.fetched, situation.request.cuda_mirror
+    if fetched is not None:
+        return fetch_toolkit(fetched, supply=means.supply, mirror=mirror, into=into)
+    from apex_installer.make.apt import install_by_apt, plan_apt  # noqa: PLC0415 - when asked
+    from apex_installer.make.compose import nvidia_folders  # noqa: PLC0415
+
+    torch, apt = situation.environment.torch, means.pins.apt
+    cuda = str(torch.cuda)
+    with open("/etc/os-release", encoding="utf-8") as file:
+        os_release = file.read()
+    plan = plan_apt(
+        apt,
+        cuda=cuda,
+        os_release=os_release,
+        lacks_libraries=not nvidia_folders(torch.directory),
+        is_root=os.geteuid() == 0,
+    )
+    if apt is not None:
+        install_by_apt(
+            plan, apt, supply=means.supply, folder=means.folder, log=means.log, ends_at=means.ends
+        )
+    return find_toolkit(cuda, environ={})
+
+
+def _build(
+    wanted: Wanted,
+    means: Means,
+    situation: Situation,
+    *,
+    source: str,
+    environ: Dict[str, str],
+    home: str,
+) -> Built:
+    from apex_installer.make.build import build_wheel  # noqa: PLC0415 - a refusal does without
     from apex_installer.make.request import BuildRequest  # noqa: PLC0415
 
-    account, environment = situation.account, situation.environment
-    log = os.path.join(os.environ.get("TMPDIR") or "/tmp", LOG)  # noqa: S108 - a log, for people
-    with account.step("source"):
-        source = _find_source(wanted, situation, folder=folder, ends=ends)
-    account.announce(_announcement(wanted, situation, log=log))
     request = BuildRequest(
         source=source,
-        interpreter=environment.interpreter.executable,
+        interpreter=situation.environment.interpreter.executable,
         distribution=situation.recipe.distribution,
         package=situation.recipe.package,
         version=wanted.version,
@@ -44,43 +153,18 @@ def compile_wheel(
         torch=wanted.torch,
         modules=wanted.modules,
         architectures=wanted.architectures.text,
-        work=os.path.join(folder, "work"),
+        work=os.path.join(means.folder, "work"),
         argv=wanted.argv,
         environment=wanted.environment,
         requires=wanted.requires,
         cpu_seconds=wanted.cpu_seconds,
-        time_limit=max(ends - time.monotonic(), 1.0),
+        toolkit=home,
+        time_limit=max(means.ends - time.monotonic(), 1.0),
         nice=NICE,
         strip=True,
     )
-    with account.step("build"):
-        built = build_wheel(request, out=os.path.join(folder, "out"), log=log)
-    return built.wheel, entry_of(built, wanted, situation)
-
-
-def _announcement(wanted: Wanted, situation: Situation, *, log: str) -> str:
-    from apex_installer.make.width import choose_width, read_limits  # noqa: PLC0415
-
-    width = choose_width(read_limits()).jobs
-    seconds = sum(wanted.cpu_seconds.values()) * len(wanted.architectures.machine_code)
-    return (
-        f"no wheel fits: compiling {', '.join(wanted.modules)} for {wanted.architectures.text}, "
-        f"{seconds:.0f} CPU-seconds on {width} cores, {situation.request.compile_timeout:.0f} s at "
-        f"most; --compile-timeout 0 leaves it out; log: {log}"
-    )
-
-
-def _find_source(wanted: Wanted, situation: Situation, *, folder: str, ends: float) -> str:
-    """The checkout that was named, else the ref's commit by git."""
-    given, recipe = situation.request.source, situation.recipe
-    if given:
-        return os.path.abspath(given)
-    url, commit = recipe.raw.get("git_url"), wanted.ref["commit"]
-    if not url or situation.request.offline:
-        raise CompileError(f"no source of {wanted.ref['name']}: name a checkout with --source DIR")
-    from apex_installer.make.source import fetch_commit  # noqa: PLC0415 - only a miss pays for it
-
-    return fetch_commit(url, commit, into=os.path.join(folder, "source"), ends_at=ends)
+    out = os.path.join(means.folder, "out")
+    return build_wheel(request, out=out, log=means.log, environ=environ)
 
 
 def entry_of(built: Built, wanted: Wanted, situation: Situation) -> Entry:

@@ -11,9 +11,16 @@ from apex_installer.errors import DeadlineError
 class Deadline:
     """A moment on the monotonic clock, which no clock change moves."""
 
-    def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`seconds` from now; `clock` is a seam for tests."""
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        flag: str = "--deadline",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`seconds` from now; `flag` is what makes it longer, `clock` is a seam for tests."""
         self.seconds = seconds
+        self._flag = flag
         self._clock = clock
         self._end = clock() + seconds
 
@@ -26,5 +33,5 @@ class Deadline:
         if self.remaining() <= 0:
             raise DeadlineError(
                 f"{doing}: the time budget of {self.seconds:g} s is used up; "
-                "a longer one is --deadline SECONDS"
+                f"a longer one is {self._flag} SECONDS"
             )

@@ -6,12 +6,10 @@ the same swap as a wheel of the index, and is kept in the cache under its key.
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator
+from typing import Iterator
 
-from apex_installer import data
 from apex_installer.check import require_symbols
 from apex_installer.errors import CompileError, DownloadError
 from apex_installer.get.results import find_result, keep_result
@@ -32,8 +30,10 @@ def is_asked(situation: Situation) -> bool:
 
 def compile_and_install(situation: Situation) -> Entry:
     """Take the result of an earlier compile from the cache, else compile; then install."""
-    toolkits: Dict[str, Any] = json.loads(data.read("toolkits.json") or "{}")
-    wanted = plan_compile(situation.recipe, situation.environment, situation.modules, toolkits)
+    from apex_installer.means import load_pins  # noqa: PLC0415 - only a miss pays for it
+
+    pins = load_pins(situation.request)
+    wanted = plan_compile(situation.recipe, situation.environment, situation.modules, pins.raw)
     kept = find_result(situation.cache, wanted.key)
     if kept is not None:
         situation.account.find(f"compiled before: {kept[1].file} from the cache")

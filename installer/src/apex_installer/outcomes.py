@@ -74,7 +74,7 @@ def try_outcomes(situation: Situation) -> Report:
 def close_installed(outcome: str, entry: Entry, situation: Situation) -> Report:
     """It is in place; a missing requirement is a finding of its own, with the pip line."""
     account, environment = situation.account, situation.environment
-    dry_run = situation.request.dry_run
+    account.chosen, dry_run = entry, situation.request.dry_run
     chosen_by = "" if environment.devices.gpus else ": chosen by torch alone"
     what = f"{situation.recipe.distribution} {entry.version}"
     line = (

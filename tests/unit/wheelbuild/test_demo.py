@@ -43,6 +43,7 @@ def make_data() -> Any:
         how="wheels",
         base_url="",
         parts=(PART, PART),
+        headers=(),
         gcc_max=15,
         clang_max=20,
         architectures=("9.0",),
@@ -51,7 +52,7 @@ def make_data() -> Any:
     rows = (NEWER_OTHER_PYTHON, NEW, OLD, NEWEST)
     return SimpleNamespace(
         matrix=Matrix(rows=rows, exclusions=()),
-        toolkits=Toolkits(toolkits={(13, 0): toolkit}),
+        toolkits=Toolkits(toolkits={(13, 0): toolkit}, build_requirements=(), apt=None),
         directory=Path(),
     )
 

@@ -3,6 +3,7 @@
     <cache>/wheels/<sha256>/<wheel file name>      whole; hashed again at every use
     <cache>/wheels/<sha256>.part                   left by an earlier run, to be continued
     <cache>/wheels/<sha256>.part.<pid>-<random>    being filled by one run
+    <cache>/files/…                                the same for a toolkit's archives and sources
 
 One that cannot be written is survived: a temporary directory takes its place for this run.
 """
@@ -76,15 +77,23 @@ class Cache(Closing):
     """Wheels by sha256. A context manager: the end removes a temporary directory."""
 
     def __init__(
-        self, location: CacheLocation, *, environ: Optional[Mapping[str, str]] = None
+        self,
+        location: CacheLocation,
+        *,
+        environ: Optional[Mapping[str, str]] = None,
+        folder: str = "wheels",
     ) -> None:
         """Touches nothing until it is asked for something; `environ` names TMPDIR."""
         self.location = location
         self._findings: List[str] = []
         self._environ = os.environ if environ is None else environ
-        self._wheels = os.path.join(location.directory, "wheels")
+        self._wheels = os.path.join(location.directory, folder)
         self._trusted: Optional[bool] = None
         self._temporary: Optional[str] = None
+
+    def files(self) -> Cache:
+        """The same cache's folder for what is no wheel to install: archives, build requirements."""
+        return Cache(self.location, environ=self._environ, folder="files")
 
     def close(self) -> None:
         """Remove what this run made outside the cache."""
@@ -106,12 +115,12 @@ class Cache(Closing):
         return "; ".join(self._findings)
 
     def wheel(self, sha256: str) -> Optional[str]:
-        """Path of a cached wheel whose bytes are these; others under that name are removed."""
+        """Path of a cached file whose bytes are these; others under that name are removed."""
         folder = os.path.join(self._wheels, sha256)
         if not self._is_trusted():
             return None
         try:
-            names = sorted(name for name in os.listdir(folder) if name.endswith(".whl"))
+            names = sorted(os.listdir(folder))
         except OSError:
             return None
         for name in names:

@@ -54,6 +54,10 @@ class NotFoundError(DownloadError):
     """The server answered, and has no such file."""
 
 
+class NoRangesError(DownloadError):
+    """The server answered, but not with the part of the file that was asked for."""
+
+
 class Fetcher(Closing):
     """Fetches within one deadline; keeps its connection from one request to the next."""
 
@@ -103,6 +107,26 @@ class Fetcher(Closing):
             with self._open(address, {}) as response:
                 _check_status(response, address, accepted={OK})
                 return _collect(response, address, limit=limit)
+
+        return self._with_attempts(attempt, where=address, progress=lambda: 0)
+
+    def fetch_range(self, url: str, *, start: int, length: int) -> bytes:
+        """`length` bytes of a file from `start` on; NoRangesError where a server sends no part."""
+        address = self._allowed(Url.parse(url))
+        if address.scheme == "file":
+            with open(_opened(address), "rb") as file:
+                file.seek(start)
+                return file.read(length)
+        headers = {"Range": f"bytes={start}-{start + length - 1}"}
+
+        def attempt() -> bytes:
+            with self._open(address, headers) as response:
+                _check_status(response, address, accepted={OK, PARTIAL, NOT_SATISFIABLE})
+                asked = f"bytes {start}-{start + length - 1}/"
+                said = response.headers.get("content-range", "")
+                if response.status != PARTIAL or not said.startswith(asked):
+                    raise NoRangesError(f"{address.shown}: the server sends whole files only")
+                return _collect(response, address, limit=length)
 
         return self._with_attempts(attempt, where=address, progress=lambda: 0)
 

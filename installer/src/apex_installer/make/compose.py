@@ -37,6 +37,16 @@ def nvidia_folders(torch_directory: str) -> Tuple[str, ...]:
     )
 
 
+def toolkit_folders(home: str, *, torch_directory: str) -> Tuple[str, ...]:
+    """Whose `bin`, `include`, `nvvm` and `lib` make a toolkit: its own first, then torch's.
+
+    conda keeps headers below `targets`, beside its nvcc.
+    """
+    targets = os.path.join(home, "targets", "x86_64-linux")
+    own = [home, *([targets] if os.path.isdir(targets) else [])]
+    return (*own, *nvidia_folders(torch_directory))
+
+
 def complete_toolkit(toolkit: Toolkit, *, torch_directory: str, into: str) -> Toolkit:
     """The toolkit as it is if nothing is missing, else one of links in `into` that is whole.
 
@@ -44,7 +54,7 @@ def complete_toolkit(toolkit: Toolkit, *, torch_directory: str, into: str) -> To
     """
     if not find_missing(toolkit.home):
         return toolkit
-    folders = [toolkit.home, *nvidia_folders(torch_directory)]
+    folders = list(toolkit_folders(toolkit.home, torch_directory=torch_directory))
     # Another build may be compiling with it: only laid anew where it would differ.
     if _made_of(into) != folders or find_missing(into):
         lay_links(folders, into=into)

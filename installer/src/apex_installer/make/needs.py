@@ -95,7 +95,8 @@ def find_host_compiler(*, limit: Optional[int], environ: Mapping[str, str]) -> H
         raise ToolkitError(
             f"{refused[0]}: apt-get install g++-{limit} (then CC=gcc-{limit} CXX=g++-{limit})"
         )
-    raise ToolkitError(f"no g++ ({' and '.join(names)} not found): apt-get install g++")
+    package = f"g++-{limit}" if limit else "g++"
+    raise ToolkitError(f"no g++ ({' and '.join(names)} not found): apt-get install {package}")
 
 
 def _read_compiler(name: str, path: str) -> Optional[Tuple[str, bool]]:
@@ -121,6 +122,18 @@ def read_target(interpreter: str, environ: Mapping[str, str]) -> Target:
     if not said:
         raise ToolkitError(f"{interpreter}: does not run; give another --python")
     return Target(**json.loads(said))
+
+
+def find_importable(
+    interpreter: str, modules: Sequence[str], environ: Mapping[str, str]
+) -> Tuple[str, ...]:
+    """Those of `modules` that the interpreter could import; none of them is imported."""
+    script = (
+        "import importlib.util, json, sys; "
+        "print(json.dumps([m for m in sys.argv[1:] if importlib.util.find_spec(m)]))"
+    )
+    said = _ask([interpreter, "-c", script, *modules], environ)
+    return tuple(json.loads(said)) if said else ()
 
 
 def target_faults(target: Target, interpreter: str) -> Tuple[str, ...]:

@@ -50,7 +50,7 @@ class Candidate:
 def list_candidates(
     cuda: str, *, environ: Mapping[str, str], extra: Sequence[str] = ()
 ) -> Tuple[Candidate, ...]:
-    """Where to look, in order: `extra`, CUDA_HOME, PATH, /usr/local/cuda-X.Y, /usr/local/cuda."""
+    """Where to look: `extra`, CUDA_HOME, PATH, /usr/local/cuda-X.Y, /usr/local/cuda, conda."""
     found = [Candidate(home, "--toolkit") for home in extra]
     found += [
         Candidate(environ[name], name) for name in ("CUDA_HOME", "CUDA_PATH") if environ.get(name)
@@ -59,6 +59,8 @@ def list_candidates(
     if nvcc:
         found.append(Candidate(read_home(nvcc), "nvcc on PATH"))
     found += [Candidate(home, home) for home in (f"/usr/local/cuda-{cuda}", "/usr/local/cuda")]
+    if environ.get("CONDA_PREFIX"):
+        found.append(Candidate(environ["CONDA_PREFIX"], "conda"))
     first: Dict[str, Candidate] = {}
     for one in found:
         first.setdefault(os.path.abspath(one.home), one)

@@ -26,7 +26,15 @@ class Request:
     compile_timeout: float = 600.0
     """Seconds for a compile of what is required; 0 leaves compiling out."""
     source: Optional[str] = None
-    """A checkout of the ref to compile."""
+    """A checkout of the ref to compile, or an archive of one."""
+    toolkit: Optional[str] = None
+    """`auto` (None), `apt`, `archive`, `pypi` or the folder of a toolkit."""
+    toolkits: Optional[str] = None
+    """A pins file in place of our own."""
+    cuda_mirror: Optional[str] = None
+    """In place of NVIDIA's address for archives."""
+    pypi_url: Optional[str] = None
+    """A simple index to find NVIDIA's wheels and build requirements on."""
     keep_foreign: bool = False
     replace_foreign: bool = False
     app: Tuple[str, ...] = ()
