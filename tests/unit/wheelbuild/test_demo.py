@@ -64,7 +64,7 @@ def test_the_first_cell_of_this_python_is_taken() -> None:
 
 def test_a_torch_whose_compiler_is_not_to_be_had_is_passed_over() -> None:
     data = make_data()
-    data.toolkits = Toolkits(toolkits={})
+    data.toolkits = Toolkits(toolkits={}, build_requirements=(), apt=None)
     assert choose_row(data, python="cp311", torch=None, compilers=frozenset({"12.4"})) == OLD
 
 
