@@ -69,24 +69,26 @@ def build_by_readme(
     task: Task,
     *,
     name: str,
-    extra: Mapping[str, str] | None = None,
+    extra: Mapping[str, str | None] | None = None,
     nice: int = 0,
     timeout: float | None = None,
 ) -> tuple[Cost, Path]:
     """The README's command in a copy of the source; returns its cost and its wheel.
 
-    `pip wheel` in place of `pip install`: the same build, nothing installed.
+    `pip wheel` in place of `pip install`: the same build, nothing installed. A variable of `extra`
+    that is None is not set.
     """
     copy = task.folder / name / "apex"
     shutil.copytree(task.source, copy, ignore=shutil.ignore_patterns(".git", "build"))
     out = task.folder / name / "out"
-    environ = {
+    asked: dict[str, str | None] = {
         **clean_environ(),
         **README_FLAGS,
         **README_PARALLEL,
         "TORCH_CUDA_ARCH_LIST": task.arch,
         **(extra or {}),
     }
+    environ = {name: value for name, value in asked.items() if value is not None}
     flags: list[str | Path] = ["--no-build-isolation", "--no-deps", "--no-cache-dir", "-w", out]
     command = ["nice", "-n", str(nice), task.python, "-m", "pip", "wheel", "-v", *flags, "."]
     log = task.folder / name / "log"
