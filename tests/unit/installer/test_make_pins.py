@@ -9,6 +9,7 @@ import pytest
 
 from apex_installer import data
 from apex_installer.errors import ToolkitError, UsageError
+from apex_installer.make.compose import link_bundled_libraries
 from apex_installer.make.pins import Part, parse_pins
 from apex_installer.make.provide import choose_ways, lacking_headers
 
@@ -82,3 +83,19 @@ def test_only_headers_that_are_nowhere_are_fetched(tmp_path: Path) -> None:
     (tmp_path / "include/blas.h").touch()
     assert lacking_headers(parts, [str(tmp_path)]) == (parts[1],)
     assert lacking_headers(parts, []) == tuple(parts)
+
+
+def test_libraries_inside_torchs_own_wheel_are_named_as_the_linker_asks(tmp_path: Path) -> None:
+    library = tmp_path / "torch/lib"
+    library.mkdir(parents=True)
+    for name in ("libcudart-d0da41ae.so.11.0", "libcublas.so.11", "libcublasLt.so.11", "libc10.so"):
+        (library / name).touch()
+    (folder,) = link_bundled_libraries(str(tmp_path / "torch"), into=str(tmp_path / "into"))
+    linked = {path.name: path.readlink().name for path in (tmp_path / "into/lib64").iterdir()}
+    assert folder == str(tmp_path / "into")
+    assert linked == {
+        "libcudart.so": "libcudart-d0da41ae.so.11.0",
+        "libcublas.so": "libcublas.so.11",
+        "libcublasLt.so": "libcublasLt.so.11",
+    }
+    assert link_bundled_libraries(str(tmp_path), into=str(tmp_path / "none")) == ()

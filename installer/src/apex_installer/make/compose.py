@@ -19,6 +19,9 @@ from apex_installer.errors import ToolkitError
 from apex_installer.make.toolkit import Toolkit, find_missing, read_release
 
 _MADE_OF = "made-of.json"
+_BUNDLED = re.compile(
+    r"^lib(cudart|cublas|cublasLt|cusparse|cusolver|curand|nvrtc|cudnn|nccl)(?:-[0-9a-f]+)?\.so"
+)
 _VERSIONED = re.compile(r"^(lib.+\.so)\.\d+$")
 
 
@@ -45,6 +48,26 @@ def toolkit_folders(home: str, *, torch_directory: str) -> Tuple[str, ...]:
     targets = os.path.join(home, "targets", "x86_64-linux")
     own = [home, *([targets] if os.path.isdir(targets) else [])]
     return (*own, *nvidia_folders(torch_directory))
+
+
+def link_bundled_libraries(torch_directory: str, *, into: str) -> Tuple[str, ...]:
+    """The CUDA libraries that lie inside torch's own wheel, as a folder to compose from, or none.
+
+    Some bear a hash in their names: `libcudart-d0da41ae.so.11.0` is what `-lcudart` means.
+    """
+    library = os.path.join(torch_directory, "lib")
+    found: Dict[str, str] = {}
+    for name in sorted(os.listdir(library)) if os.path.isdir(library) else []:
+        match = _BUNDLED.match(name)
+        if match:
+            found.setdefault(f"lib{match.group(1)}.so", os.path.join(library, name))
+    if not found:
+        return ()
+    folder = os.path.join(into, "lib64")
+    os.makedirs(folder)
+    for name, path in found.items():
+        os.symlink(path, os.path.join(folder, name))
+    return (into,)
 
 
 def complete_toolkit(toolkit: Toolkit, *, torch_directory: str, into: str) -> Toolkit:

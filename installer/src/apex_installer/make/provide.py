@@ -15,7 +15,12 @@ from apex_installer.errors import ToolkitError
 from apex_installer.get.http import Fetcher, NoRangesError
 from apex_installer.get.ranges import read_members
 from apex_installer.get.supply import PinnedFile, Supply, at
-from apex_installer.make.compose import check_whole, lay_links, toolkit_folders
+from apex_installer.make.compose import (
+    check_whole,
+    lay_links,
+    link_bundled_libraries,
+    toolkit_folders,
+)
 from apex_installer.make.pins import ARCHIVES, WHEELS, Part, Pinned
 from apex_installer.make.toolkit import (
     Candidate,
@@ -116,7 +121,8 @@ def complete(
     """
     if not find_missing(toolkit.home):
         return toolkit
-    folders = toolkit_folders(toolkit.home, torch_directory=torch_directory)
+    bundled = link_bundled_libraries(torch_directory, into=os.path.join(into, "bundled"))
+    folders = (*toolkit_folders(toolkit.home, torch_directory=torch_directory), *bundled)
     lacking = lacking_headers(pinned.headers if pinned else (), folders)
     fetched = [
         fetch_headers(part, supply=supply, into=os.path.join(into, part.name)) for part in lacking
