@@ -27,6 +27,8 @@ class Request:
     """Seconds for a compile of what is required; 0 leaves compiling out."""
     source: Optional[str] = None
     """A checkout of the ref to compile."""
+    background: bool = False
+    """Whether the rest of the default set compiles after the install; a variable alone says so."""
     keep_foreign: bool = False
     replace_foreign: bool = False
     app: Tuple[str, ...] = ()
