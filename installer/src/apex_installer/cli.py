@@ -17,6 +17,8 @@ from apex_installer.model.request import Request
 
 COMMANDS = ("install", "doctor", "check", "remove")
 PREFIX = "APEX_INSTALL_"
+BACKGROUND = f"{PREFIX}BACKGROUND"
+"""Not a flag: who sets it owns the pod, and knows that a process stays behind."""
 TRUE, FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 WIDTH = 100
@@ -94,6 +96,10 @@ def join_variables(
             joined[name] = text.lower() in TRUE
         elif text:
             joined[name] = text.split(",") if name == "require" else text
+    background = environ.get(BACKGROUND, "").lower()
+    if background not in (*TRUE, *FALSE):
+        faults.append(f"{BACKGROUND}={background!r} is neither 1 nor 0")
+    joined["background"] = background in TRUE
     return joined, faults
 
 
@@ -133,6 +139,7 @@ def build_request(values: Mapping[str, Any], app: Tuple[str, ...], faults: List[
         toolkits=values["toolkits"],
         cuda_mirror=values["cuda_mirror"],
         pypi_url=values["pypi_url"],
+        background=values["background"],
         keep_foreign=values["keep_foreign"],
         replace_foreign=values["replace_foreign"],
         app=app,

@@ -36,8 +36,13 @@ def compile_wheel(
     ToolkitError, CompileError, DownloadError, TrustError and DeadlineError say why not; no child
     process is left.
     """
+    with situation.cache.files() as files:
+        means = find_means(situation, files=files, folder=folder, ends=ends)
+        return _compile(wanted, means, situation)
+
+
+def _compile(wanted: Wanted, means: Means, situation: Situation) -> Tuple[str, Entry]:
     account = situation.account
-    means = find_means(situation, folder=folder, ends=ends)
     with account.step("preflight"):
         _check_first(wanted, means, situation)
     try:

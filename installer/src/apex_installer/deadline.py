@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Callable
+from contextlib import contextmanager
+from typing import Callable, Iterator
 
 from apex_installer.errors import DeadlineError
 
@@ -27,6 +28,17 @@ class Deadline:
     def remaining(self) -> float:
         """Seconds left; zero or less when it is over."""
         return self._end - self._clock()
+
+    @contextmanager
+    def narrowed(self, seconds: float) -> Iterator[None]:
+        """Within the block, no more than `seconds` are left: for what there is another way to."""
+        whole, end = self.seconds, self._end
+        self._end = min(end, self._clock() + seconds)
+        self.seconds = min(whole, seconds)
+        try:
+            yield
+        finally:
+            self.seconds, self._end = whole, end
 
     def check(self, doing: str) -> None:
         """Raise DeadlineError, naming what was being done, when no time is left."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Mapping, Optional, Tuple
 
 from apex_installer import data
 from apex_installer.account import Account
@@ -24,6 +24,9 @@ from apex_installer.put.receipt import read_receipt, receipt_stands
 from apex_installer.read.devices import parse_gpus
 from apex_installer.read.environment import read_environment
 from apex_installer.requirements import requirement_error
+
+if TYPE_CHECKING:
+    from apex_installer.get.cache import Cache
 
 
 def load_recipe() -> Recipe:
@@ -78,7 +81,7 @@ def install(request: Request, *, environ: Mapping[str, str], account: Account) -
     from apex_installer.situation import Situation  # noqa: PLC0415
 
     with Cache(find_cache(flag=request.cache_dir, environ=environ)) as cache:
-        return try_outcomes(
+        report = try_outcomes(
             Situation(
                 request=request,
                 recipe=recipe,
@@ -91,6 +94,17 @@ def install(request: Request, *, environ: Mapping[str, str], account: Account) -
                 account=account,
             )
         )
+        if not request.dry_run:
+            _tidy(cache)
+    return report
+
+
+def _tidy(cache: Cache) -> None:
+    """Once a day for all pods on a cache, when Apex is in place."""
+    from apex_installer.get.litter import collect, is_due  # noqa: PLC0415 - never on `already`
+
+    if is_due(cache):
+        collect(cache)
 
 
 def decide_present(

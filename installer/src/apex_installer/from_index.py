@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Optional, Sequence, Tuple
+from typing import Optional, Sequence
 
-import apex_installer
 from apex_installer.check import require_machine_code, require_symbols
 from apex_installer.errors import (
     CheckError,
@@ -15,13 +14,13 @@ from apex_installer.errors import (
     TrustError,
     UsageError,
 )
-from apex_installer.get.documents import fetch_document
 from apex_installer.get.http import Fetcher, NotFoundError
 from apex_installer.get.url import Url
 from apex_installer.model.cell import Cell
 from apex_installer.model.entry import Entry
 from apex_installer.model.environment import Environment
 from apex_installer.model.request import Request
+from apex_installer.offer import Offer, read_offer
 from apex_installer.pick import Choice, Wishes, pick
 from apex_installer.put.install import install_wheel
 from apex_installer.situation import Situation
@@ -60,30 +59,27 @@ def install_from_index(situation: Situation) -> Entry:
     """Take the best entry that fits; a missing file, bad bytes or a failed check strike one out."""
     request, account = situation.request, situation.account
     cell, index_url = cell_of(situation.environment), index_url_of(request)
-    if request.offline and not index_url.startswith("file:"):
-        raise DownloadError(f"--offline, and the index {index_url} is not a file:// URL")
     with Fetcher(allow_http=request.allow_http, deadline=situation.deadline) as fetcher:
         with account.step("index"):
-            document = fetch_document(
-                index_url, cell, fetcher=fetcher, installer=apex_installer.__version__
-            )
-        return _first_that_holds(document.entries, fetcher, situation)
+            offer = read_offer(index_url, cell, fetcher=fetcher, situation=situation)
+        return _first_that_holds(offer, fetcher, situation)
 
 
-def _first_that_holds(entries: Tuple[Entry, ...], fetcher: Fetcher, situation: Situation) -> Entry:
+def _first_that_holds(offer: Offer, fetcher: Fetcher, situation: Situation) -> Entry:
     """Pick, fetch and put, until an entry is in place or none fits any more."""
     account, environment = situation.account, situation.environment
-    wishes = Wishes(modules=situation.modules)
+    wishes = Wishes(modules=situation.modules, at_hand=offer.at_hand)
     failure: Optional[Exception] = None
     while True:
-        choice = pick(entries, environment, wishes)
+        choice = pick(offer.entries, environment, wishes)
         account.note_choice(choice)
         if choice.best is None:
             raise NoWheelError(_miss(situation, choice, failure)) from failure
         if situation.request.dry_run:
             return choice.best
         try:
-            _put(choice.best, _fetch(choice.best, fetcher, situation), situation)
+            path = _fetch(choice.best, offer, fetcher, situation)
+            _put(choice.best, path, situation)
         except (NotFoundError, TrustError, CheckError) as error:
             account.fail("wheel", error)
             failure = error
@@ -108,11 +104,13 @@ def _miss(situation: Situation, choice: Choice, failure: Optional[Exception]) ->
     return f"{wanted}; nearest: {nearest}; apex-install doctor names all"
 
 
-def _fetch(entry: Entry, fetcher: Fetcher, situation: Situation) -> str:
+def _fetch(entry: Entry, offer: Offer, fetcher: Fetcher, situation: Situation) -> str:
     """Path of the verified bytes, from the cache or the index."""
     account, cache = situation.account, situation.cache
     with account.step("fetch"):
         path = cache.wheel(entry.sha256)
+        if path is None and offer.at_hand is not None:
+            raise NotFoundError(f"{entry.file} is not in the cache, and no network")
         if path is None:
             part = cache.part_for(entry.sha256, size=entry.size)
             try:

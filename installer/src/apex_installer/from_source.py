@@ -1,22 +1,24 @@
 """The outcome `compiled`: what is required, for the visible GPUs, by the toolkit that is here.
 
-The compile has a budget of its own, --compile-timeout. Its result goes through the same checks and
-the same swap as a wheel of the index, and is kept in the cache under its key.
+What any pod on this cache has compiled and what fits here is taken before anything is compiled. A
+compile has a budget of its own, --compile-timeout. Its result goes through the same checks and the
+same swap as a wheel of the index, and is kept in the cache under its key.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from typing import Iterator
+from typing import Optional
 
 from apex_installer.check import require_symbols
-from apex_installer.errors import CompileError, DownloadError
-from apex_installer.get.results import find_result, keep_result
-from apex_installer.make.plan_here import plan_compile
+from apex_installer.errors import CheckError, CompileError, TrustError
+from apex_installer.get.results import forget_result, kept_results, result_path
+from apex_installer.make.plan_here import Wanted, plan_compile
 from apex_installer.model.entry import Entry
+from apex_installer.pick import Wishes, pick
 from apex_installer.put.install import install_wheel
 from apex_installer.situation import Situation
+from apex_installer.values import replace
 
 NAME = "compiled"
 
@@ -32,33 +34,61 @@ def compile_and_install(situation: Situation) -> Entry:
     """Take the result of an earlier compile from the cache, else compile; then install."""
     from apex_installer.means import load_pins  # noqa: PLC0415 - only a miss pays for it
 
-    pins = load_pins(situation.request)
-    wanted = plan_compile(situation.recipe, situation.environment, situation.modules, pins.raw)
-    kept = find_result(situation.cache, wanted.key)
-    if kept is not None:
-        situation.account.find(f"compiled before: {kept[1].file} from the cache")
-        _put(*kept, situation)
-        return kept[1]
-    if situation.request.dry_run:
-        raise CompileError(f"would compile {wanted.version}, which a dry run does not")
-    from apex_installer.compiling import compile_wheel  # noqa: PLC0415 - only a miss pays for it
-    from apex_installer.make.process import signals_as_exceptions  # noqa: PLC0415
+    pins = load_pins(situation.request).raw
+    wanted = plan_compile(situation.recipe, situation.environment, situation.modules, pins)
+    entry = _take_kept(wanted, situation) or _compile(wanted, situation)
+    situation.account.chosen = entry
+    if situation.request.background and not situation.request.dry_run:
+        from apex_installer.rest import start_rest  # noqa: PLC0415 - only who asks for it
 
-    ends = time.monotonic() + situation.request.compile_timeout
-    with signals_as_exceptions(), _scratch() as folder:
-        path, entry = compile_wheel(wanted, situation, folder=folder, ends=ends)
-        path = _keep(path, entry, situation)
-        _put(path, entry, situation)
+        start_rest(entry, situation, pins)
     return entry
 
 
-def _keep(path: str, entry: Entry, situation: Situation) -> str:
-    """Into the cache, for the next pod; a cache that takes nothing is survived."""
-    try:
-        return keep_result(situation.cache, path, entry)
-    except (OSError, DownloadError) as error:
-        situation.account.find(f"cache: the compiled wheel was not kept: {error}")
-        return path
+def _take_kept(wanted: Wanted, situation: Situation) -> Optional[Entry]:
+    """The best kept one that fits and holds, of whatever key; None where there is none.
+
+    CheckError where what this very compile made has failed here: it would make the same again.
+    """
+    account = situation.account
+    entries = [one for one in kept_results(situation.cache) if one.ref == wanted.ref["commit"]]
+    wishes = Wishes(modules=situation.modules)
+    while True:
+        best = pick(entries, situation.environment, wishes).best
+        if best is None:
+            return None
+        path = situation.cache.wheel(best.sha256)
+        wishes = replace(wishes, struck_out=(*wishes.struck_out, best.sha256))
+        if path is None:
+            continue
+        account.find(f"compiled before: {best.file} from the cache")
+        if situation.request.dry_run:
+            return best
+        try:
+            _put(path, best, situation)
+        except TrustError as error:
+            account.fail(NAME, error)
+            forget_result(situation.cache, best.key)
+        except CheckError as error:
+            if best.key == wanted.key:
+                kept = result_path(situation.cache, best.key)
+                raise CheckError(f"{error}; to have it compiled anew: rm {kept}") from error
+            account.fail(NAME, error)
+        else:
+            return best
+
+
+def _compile(wanted: Wanted, situation: Situation) -> Entry:
+    if situation.request.dry_run:
+        raise CompileError(f"would compile {wanted.version}, which a dry run does not")
+    from apex_installer.compile_once import compile_once, scratch  # noqa: PLC0415 - only a miss
+    from apex_installer.make.process import signals_as_exceptions  # noqa: PLC0415
+
+    ends = time.monotonic() + situation.request.compile_timeout
+    with signals_as_exceptions(), scratch() as folder:
+        path, entry = compile_once(wanted, situation, folder=folder, ends=ends)
+        _put(path, entry, situation)
+    return entry
 
 
 def _put(path: str, entry: Entry, situation: Situation) -> None:
@@ -75,19 +105,3 @@ def _put(path: str, entry: Entry, situation: Situation) -> None:
             check=lambda staged: require_symbols(staged, environment),
         )
     account.bytes["installed"] += installed.size
-
-
-@contextmanager
-def _scratch() -> Iterator[str]:
-    """A private folder on local disk, gone at the end."""
-    import shutil  # noqa: PLC0415 - a compile pays for it gladly
-    import tempfile  # noqa: PLC0415
-
-    try:
-        folder = tempfile.mkdtemp(prefix="apex-compile-")
-    except OSError as error:
-        raise CompileError(f"no temporary directory to compile in: {error}; set TMPDIR") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

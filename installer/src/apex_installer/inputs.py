@@ -33,7 +33,7 @@ def find_source(wanted: Wanted, means: Means, situation: Situation) -> str:
         path = find_archive(
             commit,
             index_url=request.index_url,
-            cache=situation.cache.files(),
+            cache=means.files,
             supply=means.supply,
         )
     except DownloadError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Optional
 from apex_installer import data
 from apex_installer.deadline import Deadline
 from apex_installer.errors import UsageError
+from apex_installer.get.cache import Cache
 from apex_installer.get.supply import Supply, pypi_url_of
 from apex_installer.make.pins import Pinned, Pins, parse_pins
 from apex_installer.make.provide import AUTO, Ways, choose_ways, find_there
@@ -34,6 +35,8 @@ class Means:
     there: Optional[Toolkit]
     refused: str
     """Why no toolkit that is there counts."""
+    files: Cache
+    """The cache's folder for what is no wheel to install; `supply` fills it."""
     supply: Supply
     folder: str
     log: str
@@ -61,7 +64,7 @@ def load_pins(request: Request) -> Pins:
         raise UsageError(f"--toolkits {path}: {error}") from error
 
 
-def find_means(situation: Situation, *, folder: str, ends: float) -> Means:
+def find_means(situation: Situation, *, files: Cache, folder: str, ends: float) -> Means:
     """Read pins and flags, and look for a toolkit that is there; nothing is fetched."""
     request, cuda = situation.request, str(situation.environment.torch.cuda)
     pins = load_pins(request)
@@ -74,8 +77,9 @@ def find_means(situation: Situation, *, folder: str, ends: float) -> Means:
         ways=ways,
         there=there,
         refused=refused,
+        files=files,
         supply=Supply(
-            cache=situation.cache.files(),
+            cache=files,
             deadline=Deadline(max(ends - time.monotonic(), 0.0), flag=FLAG),
             allow_http=request.allow_http,
             offline=request.offline,

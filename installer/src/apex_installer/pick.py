@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Iterable, List, Optional, Tuple
+from typing import Callable, FrozenSet, Iterable, List, Optional, Tuple
 
 from apex_installer.model.arch import version_text
 from apex_installer.model.entry import Entry
@@ -19,6 +19,8 @@ class Wishes:
     """Modules that must be in it."""
     struck_out: Tuple[str, ...] = ()
     """sha256 of entries that were tried and failed (bad bytes, symbol check)."""
+    at_hand: Optional[FrozenSet[str]] = None
+    """sha256 of the only wheels that can be had, those in the cache; None: all can."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ def is_not_yanked(entry: Entry, environment: Environment, wishes: Wishes) -> Opt
 def is_not_struck_out(entry: Entry, environment: Environment, wishes: Wishes) -> Optional[str]:
     """Bad bytes or a failed symbol check in this very run."""
     return "was tried and failed" if entry.sha256 in wishes.struck_out else None
+
+
+def can_be_had(entry: Entry, environment: Environment, wishes: Wishes) -> Optional[str]:
+    """Without a network, what other pods left on the volume is all there is."""
+    if wishes.at_hand is None or entry.sha256 in wishes.at_hand:
+        return None
+    return "is not in the cache, and no network"
 
 
 def has_modules(entry: Entry, environment: Environment, wishes: Wishes) -> Optional[str]:
@@ -176,6 +185,7 @@ RULES: Tuple[Rule, ...] = (
     has_modules,
     runs_on_every_gpu,
     is_not_yanked,
+    can_be_had,
     is_not_struck_out,
 )
 

@@ -32,6 +32,15 @@ def test_a_flag_wins_over_its_variable() -> None:
     assert request_of("--python", "/a", PYTHON="/b").python == "/a"
 
 
+def test_the_background_has_a_variable_alone() -> None:
+    assert request_of(BACKGROUND="1").background
+    assert not request_of(BACKGROUND="0").background
+    with pytest.raises(UsageError, match="APEX_INSTALL_BACKGROUND='maybe' is neither 1 nor 0"):
+        request_of(BACKGROUND="maybe")
+    with pytest.raises(UsageError, match="--background"):
+        request_of("--background")
+
+
 def test_an_empty_variable_says_nothing() -> None:
     assert request_of(INDEX_URL="", OFFLINE="") == Request()
 

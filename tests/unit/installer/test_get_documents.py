@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from apex_installer.deadline import Deadline
 from apex_installer.errors import DownloadError, InstallError, NoWheelError, TrustError
-from apex_installer.get.documents import document_url, fetch_document
+from apex_installer.get.cache import Cache, CacheLocation
+from apex_installer.get.documents import (
+    document_url,
+    fetch_document,
+    find_kept,
+    keep_document,
+    kept_path,
+)
 from apex_installer.get.http import Fetcher
 from apex_installer.model.cell import Cell
 from support import fault_server as faults
@@ -15,8 +24,6 @@ from support.fault_server import FaultServer
 from support.wheels import CELL, make_wheel, write_document
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from apex_installer.model.entry import Document
 
 THE_CELL = Cell.parse(CELL)
@@ -95,3 +102,67 @@ def test_an_entry_that_points_to_a_weaker_place(tmp_path: Path) -> None:
     text = write_document(tmp_path / "index", [made]).read_bytes()
     with pytest.raises(TrustError, match="less safe place"):
         serve(faults.answer(text))
+
+
+# -- kept ----------------------------------------------------------------------------------------
+
+INDEX = "https://wheels.example/index/"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(CacheLocation(str(tmp_path / "cache"), "test", outlives_pod=True), environ={})
+
+
+def path_of(cache: Cache, url: str = INDEX) -> str:
+    path = kept_path(cache, url, THE_CELL)
+    assert path is not None
+    return path
+
+
+def kept(path: str) -> object:
+    with Fetcher(allow_http=False, deadline=Deadline(5)) as fetcher:
+        return find_kept(path, INDEX, THE_CELL, fetcher=fetcher, installer="0.1.0")
+
+
+def test_a_kept_one_says_when_it_was_fetched(cache: Cache, tmp_path: Path) -> None:
+    text = json.dumps(documents(tmp_path)).encode()
+    path = path_of(cache)
+    assert kept(path) is None
+    keep_document(path, text)
+    os.utime(path, (1_764_000_000, 1_764_000_000))
+    found = kept(path)
+    assert found is not None
+    assert found.when == "2025-11-24 16:00 UTC"
+    assert found.document.entries[0].url.startswith(INDEX)
+    keep_document(path, text)
+    assert kept(path).when > "2026"
+
+
+def test_a_token_is_no_part_of_its_name_and_no_part_of_the_cache(cache: Cache) -> None:
+    assert path_of(cache) == path_of(cache, "https://user:token@wheels.example/index")
+    assert path_of(cache) != path_of(cache, "https://wheels.example/other")
+
+
+def test_of_a_file_index_none_is_kept(cache: Cache, tmp_path: Path) -> None:
+    assert kept_path(cache, tmp_path.as_uri(), THE_CELL) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"schema": 99}', "[]"])
+def test_one_that_cannot_be_read_is_removed(cache: Cache, content: str) -> None:
+    path = Path(path_of(cache))
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    assert kept(str(path)) is None
+    assert not path.exists()
+
+
+def test_where_others_could_have_put_one_none_is_taken(cache: Cache, tmp_path: Path) -> None:
+    (tmp_path / "cache/documents").mkdir(parents=True)
+    (tmp_path / "cache/documents").chmod(0o777)
+    assert kept_path(cache, INDEX, THE_CELL) is None
+
+
+def test_a_cache_that_takes_nothing_is_survived(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    keep_document(str(tmp_path / "cache/documents/x.json"), b"{}")

@@ -82,6 +82,7 @@ def test_an_entry_of_the_same_minor_fits_another_patch_release() -> None:
         ({}, gpus((8, 0), driver_cuda=(11, 8)), {}, "runs up to 11.8: update the driver"),
         ({"yanked": "wrong results"}, {}, {}, "was yanked: wrong results"),
         ({}, {}, {"struck_out": ("a" * 64,)}, "was tried and failed"),
+        ({}, {}, {"at_hand": frozenset("b" * 64)}, "is not in the cache, and no network"),
     ],
 )
 def test_each_refusal_has_its_reason(

@@ -5,6 +5,9 @@
     <cache>/wheels/<sha256>.part.<pid>-<random>    being filled by one run
     <cache>/files/…                                the same for a toolkit's archives and sources
 
+What lies beside `wheels` is said where it is made: `results`, `lease`, `failures`, `documents`,
+`litter`.
+
 One that cannot be written is survived: a temporary directory takes its place for this run.
 """
 
@@ -14,7 +17,7 @@ import os
 import stat
 import time
 from contextlib import suppress
-from typing import List, Mapping, Optional, Tuple
+from typing import FrozenSet, List, Mapping, Optional, Tuple
 
 from apex_installer.closing import Closing
 from apex_installer.errors import DownloadError, UsageError
@@ -131,6 +134,21 @@ class Cache(Closing):
             _unlink(path)
         return None
 
+    def place(self, name: str) -> Optional[str]:
+        """Folder of the cache for something else than wheels, made or not.
+
+        None where others may have put something there.
+        """
+        folder = os.path.join(self.location.directory, name)
+        return folder if self._is_trusted() and not _others_may_write(folder) else None
+
+    def held(self) -> FrozenSet[str]:
+        """sha256 of every wheel that is here by its name; none of them was hashed."""
+        try:
+            return frozenset(os.listdir(self._wheels)) if self._is_trusted() else frozenset()
+        except OSError:
+            return frozenset()
+
     def part_for(self, sha256: str, *, size: int = 0) -> str:
         """A file of this run alone to download into; it holds what an earlier run left.
 
@@ -174,12 +192,7 @@ class Cache(Closing):
         if self._trusted is None:
             self._trusted = True
             for directory in (self.location.directory, self._wheels):
-                try:
-                    found = os.stat(directory)
-                except OSError:
-                    continue
-                world = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
-                if found.st_uid not in (os.getuid(), 0) or world:
+                if _others_may_write(directory):
                     self._trusted = False
                     self._findings.append(
                         f"cache: {directory} can be written by others and is not used; "
@@ -231,6 +244,15 @@ class Cache(Closing):
                 except OSError:
                     continue
         return left
+
+
+def _others_may_write(directory: str) -> bool:
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return False
+    world = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
+    return bool(found.st_uid not in (os.getuid(), 0) or world)
 
 
 def _has_room(directory: str, size: int) -> bool:

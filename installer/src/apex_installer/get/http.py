@@ -93,7 +93,7 @@ class Fetcher(Closing):
         self._remember(source)
         return target._replace(credentials="").text
 
-    def fetch(self, url: str, *, limit: int) -> bytes:
+    def fetch(self, url: str, *, limit: int, attempts: Optional[int] = None) -> bytes:
         """A whole document of at most `limit` bytes.
 
         NotFoundError, DownloadError, DeadlineError; TrustError where it is longer than `limit`;
@@ -108,7 +108,7 @@ class Fetcher(Closing):
                 _check_status(response, address, accepted={OK})
                 return _collect(response, address, limit=limit)
 
-        return self._with_attempts(attempt, where=address, progress=lambda: 0)
+        return self._with_attempts(attempt, where=address, progress=lambda: 0, most=attempts)
 
     def fetch_range(self, url: str, *, start: int, length: int) -> bytes:
         """`length` bytes of a file from `start` on; NoRangesError where a server sends no part."""
@@ -217,10 +217,16 @@ class Fetcher(Closing):
     # -- trying again ----------------------------------------------------------------------------
 
     def _with_attempts(
-        self, attempt: Callable[[], _Answer], *, where: Url, progress: Callable[[], int]
+        self,
+        attempt: Callable[[], _Answer],
+        *,
+        where: Url,
+        progress: Callable[[], int],
+        most: Optional[int] = None,
     ) -> _Answer:
         failures: List[str] = []
         had = progress()
+        most = most or ATTEMPTS
         while True:
             self._deadline.check(f"fetching {where.shown}")
             try:
@@ -232,9 +238,9 @@ class Fetcher(Closing):
                     had = progress()
                     failures.clear()
                 failures.append(str(error))
-                if len(failures) >= ATTEMPTS:
+                if len(failures) >= most:
                     raise DownloadError(
-                        f"{where.shown}: {failures[-1]} (tried {ATTEMPTS} times): "
+                        f"{where.shown}: {failures[-1]} (tried {most} times): "
                         "check the network, or name another source"
                     ) from error
                 self._rest(len(failures), asked=getattr(error, "retry_after", None))

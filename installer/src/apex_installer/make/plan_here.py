@@ -107,6 +107,14 @@ def plan_compile(
     )
 
 
+def modules_made(recipe: Recipe, environment: Environment, names: Sequence[str]) -> Tuple[str, ...]:
+    """Those of `names` that the ref for this torch has, for its CUDA; sorted, each once."""
+    cell, ref = environment.cell, recipe.ref_for(environment.torch.version)
+    if cell is None or ref is None:
+        return ()
+    return tuple(sorted(_of_ref(recipe, ref, cell, names)))
+
+
 def recipe_digest(read: Mapping[str, Any]) -> str:
     """sha256 over what one build reads of the recipe; farm and pod say it of the same facts."""
     text = json.dumps(read, sort_keys=True, separators=(",", ":"))

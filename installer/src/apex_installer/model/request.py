@@ -35,6 +35,8 @@ class Request:
     """In place of NVIDIA's address for archives."""
     pypi_url: Optional[str] = None
     """A simple index to find NVIDIA's wheels and build requirements on."""
+    background: bool = False
+    """Whether the rest of the default set compiles after the install; a variable alone says so."""
     keep_foreign: bool = False
     replace_foreign: bool = False
     app: Tuple[str, ...] = ()
