@@ -27,7 +27,7 @@ LAYERS = (  # lowest first; a module imports from its own folder or from a layer
     {"from_source"},
     {"outcomes"},
     {"flow"},
-    {"commands", "background"},
+    {"commands", "background", "prefetch"},
     {"cli"},
     {"__main__"},
 )

@@ -103,7 +103,7 @@ def test_a_miss_is_compiled_and_kept(pod: Pod) -> None:
     [
         ((), "no source of environment: name a checkout with --source DIR"),
         (("--source", "/nowhere"), "/nowhere: no setup.py there; give the folder of a checkout"),
-        (("--source", str(SOURCE), "--compile-timeout", "1"), "the time limit"),
+        (("--source", str(SOURCE), "--compile-timeout", "21"), "the time limit"),
     ],
 )
 def test_what_fails_says_why_and_leaves_nothing(

@@ -149,22 +149,31 @@ def test_cuda_12_from_archives(
 
 
 @pytest.mark.compile
-def test_cuda_13_from_pypi_alone(
+def test_cuda_13_from_pypi_alone_by_a_cache_that_was_filled_before(
     tmp_path: Path, zipapp: Path, torch_211: TorchEnvironment, pypi: str
 ) -> None:
-    """The source and what setup.py imports come from the index."""
+    """`prefetch` where there is a network: source and requirements of the index, NVIDIA's wheels.
+
+    Then a compile without any network, and without the index.
+    """
     pod = Pod(tmp_path, zipapp, torch_211)
-    index = ["--index", str(tmp_path / "index"), "environment"]
-    assert (
-        farm(["-q", "--data", str(SMALL), "--cache", str(tmp_path / "farm"), "sources", *index])
-        == 0
-    )
-    code, said, report = pod.run("--toolkit", "pypi", "--pypi-url", pypi)
+    common = ["-q", "--data", str(SMALL), "--cache", str(tmp_path / "farm")]
+    assert farm([*common, "sources", "--index", str(tmp_path / "index"), "environment"]) == 0
+    cache = ["--cache-dir", str(tmp_path / "volume")]
+    code, said, report = pod.run("prefetch", "--pypi-url", pypi, *cache)
     assert code == 0, said
-    assert report["outcome"] == "compiled"
+    last = said.splitlines()[-1]
+    got = "source of environment, CUDA 13.0.2 (102.3 MB)"
+    assert f"prefetched into {tmp_path}/volume: {got} (not: no-wheel: " in last
+    assert 100e6 < report["bytes"]["downloaded"] <= 110e6
+    assert [path.name for path in (tmp_path / "target").iterdir()] == ["packaging"]
+    shutil.rmtree(tmp_path / "index")
+    offline = ["--toolkit", "pypi", "--offline", "--pypi-url", "http://127.0.0.1:9/", *cache]
+    code, said, report = pod.run(*offline)
+    assert report["outcome"] == "compiled", said
     assert "toolkit: CUDA 13.0 by NVIDIA's wheels" in "\n".join(report["findings"])
-    assert 100e6 < report["bytes"]["toolkit"] <= 110e6
     assert report["chosen"]["modules"][0]["machine_code"] == ["9.0"]
+    assert report["bytes"]["downloaded"] == 0
     assert pod.left() == []
 
 
@@ -328,3 +337,13 @@ def test_a_torch_that_brought_nothing_is_completed_from_nvidias_wheels(
         )
     assert "cuda_runtime.h" not in str(told.value)
     assert "cublas_v2.h" not in str(told.value)
+
+
+def test_what_cannot_be_prefetched_is_said(
+    tmp_path: Path, zipapp: Path, torch_211: TorchEnvironment
+) -> None:
+    pod = Pod(tmp_path, zipapp, torch_211)
+    code, said, report = pod.run("prefetch", "--pypi-url", "http://127.0.0.1:9/")
+    assert code == 3
+    assert [one["outcome"] for one in report["attempts"]] == ["wheel", "compiled"]
+    assert "127.0.0.1:9" in said.splitlines()[-1]

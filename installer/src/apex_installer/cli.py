@@ -15,7 +15,7 @@ from apex_installer.errors import EXIT_BUG, EXIT_USAGE, InstallError, UsageError
 from apex_installer.model.report import AT_LEAST, Report
 from apex_installer.model.request import Request
 
-COMMANDS = ("install", "doctor", "check", "remove")
+COMMANDS = ("install", "doctor", "check", "prefetch", "remove")
 PREFIX = "APEX_INSTALL_"
 BACKGROUND = f"{PREFIX}BACKGROUND"
 """Not a flag: who sets it owns the pod, and knows that a process stays behind."""
@@ -216,6 +216,10 @@ def _dispatch(
         from apex_installer.flow import install  # noqa: PLC0415 - pods pay for every import
 
         return install(request, environ=os.environ, account=account), ()
+    if command == "prefetch":
+        from apex_installer.prefetch import prefetch  # noqa: PLC0415 - the same
+
+        return prefetch(request, environ=os.environ, account=account), ()
     from apex_installer import commands  # noqa: PLC0415 - the same
 
     if command == "doctor":

@@ -65,6 +65,22 @@ def install_from_index(situation: Situation) -> Entry:
         return _first_that_holds(offer, fetcher, situation)
 
 
+def fetch_best(situation: Situation) -> Entry:
+    """Fetch the best entry's wheel and the index's document into the cache, and no more."""
+    request, account = situation.request, situation.account
+    cell, index_url = cell_of(situation.environment), index_url_of(request)
+    with Fetcher(allow_http=request.allow_http, deadline=situation.deadline) as fetcher:
+        with account.step("index"):
+            offer = read_offer(index_url, cell, fetcher=fetcher, situation=situation)
+        wishes = Wishes(modules=situation.modules, at_hand=offer.at_hand)
+        choice = pick(offer.entries, situation.environment, wishes)
+        account.note_choice(choice)
+        if choice.best is None:
+            raise NoWheelError(_miss(situation, choice, None))
+        _fetch(choice.best, offer, fetcher, situation)
+    return choice.best
+
+
 def _first_that_holds(offer: Offer, fetcher: Fetcher, situation: Situation) -> Entry:
     """Pick, fetch and put, until an entry is in place or none fits any more."""
     account, environment = situation.account, situation.environment

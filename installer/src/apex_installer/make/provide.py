@@ -19,6 +19,7 @@ from apex_installer.make.compose import (
     check_whole,
     lay_links,
     link_bundled_libraries,
+    nvidia_folders,
     toolkit_folders,
 )
 from apex_installer.make.pins import ARCHIVES, WHEELS, Part, Pinned
@@ -83,9 +84,7 @@ def find_there(
 
 def fetch_toolkit(pinned: Pinned, *, supply: Supply, mirror: Optional[str], into: str) -> Toolkit:
     """Fetch all parts and unpack them below `into`; not yet whole: see `complete`."""
-    wanted = [_wanted(part, pinned, supply=supply, mirror=mirror) for part in pinned.parts]
-    paths = supply.get_all(wanted)
-    tasks = list(zip(pinned.parts, paths))
+    tasks = list(zip(pinned.parts, fetch_parts(pinned, supply=supply, mirror=mirror)))
 
     def unpack(task: Tuple[Part, str]) -> None:
         part, path = task
@@ -105,6 +104,13 @@ def fetch_toolkit(pinned: Pinned, *, supply: Supply, mirror: Optional[str], into
         raise ToolkitError(f"CUDA {pinned.release} as pinned: {said}, not {pinned.cuda}")
     how = "NVIDIA's archives" if pinned.how == ARCHIVES else "NVIDIA's wheels"
     return Toolkit(home, pinned.cuda, how)
+
+
+def fetch_parts(pinned: Pinned, *, supply: Supply, mirror: Optional[str]) -> List[str]:
+    """Paths of all parts in the cache, in order."""
+    return supply.get_all(
+        [_wanted(part, pinned, supply=supply, mirror=mirror) for part in pinned.parts]
+    )
 
 
 def complete(
@@ -174,8 +180,18 @@ def _headers_alone(part: Part, *, supply: Supply, fetcher: Fetcher) -> Mapping[s
 
 
 def _from_whole(part: Part, *, supply: Supply, into: str) -> str:
-    wanted = PinnedFile(part.base, part.sha256, part.size, (supply.on_pypi(part.name, part.file),))
-    return unpack_wheel(supply.get_all([wanted])[0], into=into)
+    return unpack_wheel(supply.get_all([whole_wheel(part, supply=supply)])[0], into=into)
+
+
+def whole_wheel(part: Part, *, supply: Supply) -> PinnedFile:
+    """A wheel of NVIDIA's whose headers are wanted, as one file."""
+    address = supply.on_pypi(part.name, part.file)
+    return PinnedFile(part.base, part.sha256, part.size, (address,))
+
+
+def headers_nowhere(pinned: Pinned, torch_directory: str) -> Tuple[Part, ...]:
+    """What torch's own wheels did not bring, before any toolkit is here."""
+    return lacking_headers(pinned.headers, nvidia_folders(torch_directory))
 
 
 def part_folders(folder: str) -> List[str]:
