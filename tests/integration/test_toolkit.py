@@ -180,7 +180,7 @@ def test_cuda_13_from_pypi_alone_by_a_cache_that_was_filled_before(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--toolkit", "/nowhere"], "--toolkit (/nowhere) has no bin/nvcc that runs"),
+        (["--toolkit", "/nowhere"], "--toolkit (/nowhere) is not there"),
         (["--toolkit", "archive"], "--toolkit archive: CUDA 13.0 comes as wheels"),
         (["--toolkit", "pypi", "--offline"], "is not in the cache: apex-install prefetch fills it"),
         (["--toolkit", "pypi", "--compile-timeout", "5"], "a longer time is --compile-timeout"),

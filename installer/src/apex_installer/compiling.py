@@ -43,6 +43,8 @@ def compile_wheel(
 
 def _compile(wanted: Wanted, means: Means, situation: Situation) -> Tuple[str, Entry]:
     account = situation.account
+    for line in means.refused:
+        account.find(f"toolkit: {line}")
     with account.step("preflight"):
         _check_first(wanted, means, situation)
     try:
@@ -83,7 +85,12 @@ def _check_first(wanted: Wanted, means: Means, situation: Situation) -> None:
         *machine_faults(plan, interpreter=environment.interpreter.executable, environ=os.environ),
     ]
     if means.there is None and fetched is None and APT not in means.ways.ways:
-        faults.insert(0, f"{means.refused}; and no toolkit of {plan.cuda} is pinned to be fetched")
+        where = "; ".join(means.refused)
+        faults.insert(
+            0,
+            f"no CUDA toolkit equals torch's {plan.cuda} ({where}), and none is pinned to be "
+            f"fetched: set CUDA_HOME to a {plan.cuda} toolkit",
+        )
     if faults:
         raise ToolkitError("; ".join(faults))
     situation.account.announce(_announcement(wanted, plan, means, situation.request))
@@ -99,12 +106,11 @@ def _announcement(wanted: Wanted, plan: Plan, means: Means, request: Request) ->
 
 
 def _provide(means: Means, situation: Situation) -> Toolkit:
-    """The toolkit, whole; why every place was refused is in the report."""
+    """The toolkit, whole."""
     into, torch = os.path.join(means.folder, "toolkit"), situation.environment.torch.directory
     os.makedirs(into, exist_ok=True)
     before, toolkit = means.supply.downloaded, means.there
     if toolkit is None:
-        situation.account.find(means.refused)
         toolkit = _fetch(means, situation, into=into)
     whole = complete(toolkit, means.pinned, torch_directory=torch, supply=means.supply, into=into)
     situation.account.bytes["toolkit"] = means.supply.downloaded - before

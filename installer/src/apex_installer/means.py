@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Tuple
 
 from apex_installer import data
 from apex_installer.deadline import Deadline
@@ -33,8 +33,8 @@ class Means:
     """The toolkit of torch's CUDA."""
     ways: Ways
     there: Optional[Toolkit]
-    refused: str
-    """Why no toolkit that is there counts."""
+    refused: Tuple[str, ...]
+    """Why each toolkit that is there, or each before the one that counts, does not."""
     files: Cache
     """The cache's folder for what is no wheel to install; `supply` fills it."""
     supply: Supply

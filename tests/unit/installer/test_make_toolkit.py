@@ -61,7 +61,7 @@ def test_every_toolkit_that_is_refused_is_named(monkeypatch: pytest.MonkeyPatch)
         toolkit.find_toolkit("12.1", environ={"CUDA_HOME": "/home", "PATH": ""})
     assert str(refused.value) == (
         "no CUDA toolkit equals torch's 12.1: CUDA_HOME (/home) is CUDA 13.0; "
-        "/usr/local/cuda-12.1 has no bin/nvcc that runs; /usr/local/cuda is CUDA 12.4; "
+        "/usr/local/cuda-12.1 is not there; /usr/local/cuda is CUDA 12.4; "
         "install cuda-nvcc-12-1 or set CUDA_HOME to a 12.1 toolkit"
     )
 

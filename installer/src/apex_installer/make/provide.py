@@ -30,6 +30,7 @@ from apex_installer.make.toolkit import (
     find_missing,
     list_candidates,
     read_release,
+    survey,
 )
 from apex_installer.make.unpack import unpack_archive, unpack_wheel
 from apex_installer.threads import map_in_threads
@@ -67,19 +68,13 @@ def choose_ways(asked: str, pinned: Optional[Pinned], *, cuda: str) -> Ways:
 
 def find_there(
     cuda: str, ways: Ways, *, environ: Mapping[str, str]
-) -> Tuple[Optional[Toolkit], str]:
-    """(the toolkit on this machine or None, why every place was refused)."""
+) -> Tuple[Optional[Toolkit], Tuple[str, ...]]:
+    """(the toolkit on this machine or None, why each place that was looked at does not count)."""
     if THERE not in ways.ways:
-        return None, ""
-    places: Sequence[Candidate] = list_candidates(cuda, environ=environ)
+        return None, ()
     if ways.home:
-        places = [Candidate(os.path.abspath(ways.home), "--toolkit")]
-    try:
-        return choose_toolkit(places, cuda=cuda), ""
-    except ToolkitError as error:
-        if ways.home:
-            raise
-        return None, str(error)
+        return choose_toolkit([Candidate(os.path.abspath(ways.home), "--toolkit")], cuda=cuda), ()
+    return survey(list_candidates(cuda, environ=environ), cuda=cuda)
 
 
 def fetch_toolkit(pinned: Pinned, *, supply: Supply, mirror: Optional[str], into: str) -> Toolkit:

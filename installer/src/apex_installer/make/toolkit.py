@@ -107,18 +107,29 @@ def find_toolkit(cuda: str, *, environ: Mapping[str, str], extra: Sequence[str] 
 
 def choose_toolkit(candidates: Sequence[Candidate], *, cuda: str) -> Toolkit:
     """The first candidate whose release equals `cuda`; ToolkitError says why none did."""
-    refused: List[str] = []
-    for one in candidates:
-        release = read_release(one.home)
-        if release == cuda:
-            return Toolkit(_real_home(os.path.abspath(one.home)), release, one.how)
-        where = one.home if one.how == one.home else f"{one.how} ({one.home})"
-        why = f"is CUDA {release}" if release else "has no bin/nvcc that runs"
-        refused.append(f"{where} {why}")
+    found, refused = survey(candidates, cuda=cuda)
+    if found is not None:
+        return found
     raise ToolkitError(
         f"no CUDA toolkit equals torch's {cuda}: {'; '.join(refused)}; install cuda-nvcc-"
         f"{cuda.replace('.', '-')} or set CUDA_HOME to a {cuda} toolkit"
     )
+
+
+def survey(
+    candidates: Sequence[Candidate], *, cuda: str
+) -> Tuple[Optional[Toolkit], Tuple[str, ...]]:
+    """(the first candidate whose release equals `cuda`, why each one before it was refused)."""
+    refused: List[str] = []
+    for one in candidates:
+        release = read_release(one.home)
+        if release == cuda:
+            home = _real_home(os.path.abspath(one.home))
+            return Toolkit(home, release, one.how), tuple(refused)
+        where = one.home if one.how == one.home else f"{one.how} ({one.home})"
+        nothing = "has no bin/nvcc that runs" if os.path.isdir(one.home) else "is not there"
+        refused.append(f"{where} {f'is CUDA {release}' if release else nothing}")
+    return None, tuple(refused)
 
 
 def _real_home(home: str) -> str:
