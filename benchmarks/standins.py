@@ -44,6 +44,8 @@ SUITES = {
 ALONE = "alone"
 """The share of the one test that fills a GPU's memory: nothing else runs beside it."""
 MET = 0.95
+CRASHED = " (exit"
+"""In the name of what stands for tests that were not told apart: pytest itself ended badly."""
 LINES = 4
 """Of a failure's message that are kept."""
 CONFTEST = '''\
@@ -64,7 +66,7 @@ def pytest_collection_modifyitems(config, items):
     else:
         number, of = map(int, share.split("/"))
         kept = [item for item in items if item not in alone][number::of]
-    config.hook.pytest_deselected([item for item in items if item not in kept])
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
 '''
 
@@ -160,7 +162,7 @@ def run_share(run: Run, folder: Path, name: str, suite: str, share: str) -> dict
         ).returncode
     if code not in (0, 1, NO_TESTS) or not report.exists():
         text = (folder / suite / f"{label}.log").read_text(errors="replace")[-1500:]
-        return {f"{suite}::{share} (exit {code})": f"error: {text}"}
+        return {f"{suite}::{share}{CRASHED} {code})": f"error: {text}"}
     return read_cases(report.read_text(encoding="utf-8"), suite)
 
 
@@ -183,13 +185,15 @@ def judge(compiled: Mapping[str, str], standins: Mapping[str, str]) -> dict[str,
         for name in passing
         if standins.get(name) != "passed"
     }
+    crashed = sorted({name for name in (*compiled, *standins) if CRASHED in name})
     share = (len(passing) - len(lost)) / len(passing) if passing else 0.0
     return {
         "pass with compiled modules": len(passing),
         "of these with stand-ins": len(passing) - len(lost),
         "share": round(share, 4),
         "wanted": MET,
-        "met": share >= MET,
+        "met": share >= MET and not crashed,
+        "crashed": crashed,
         "lost": lost,
         "pass with neither": {
             name: ended

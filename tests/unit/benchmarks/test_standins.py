@@ -46,6 +46,13 @@ def test_ninety_five_of_a_hundred_that_pass_with_compiled_modules(lost: int, met
     assert found["pass with neither"] == {"skipped": "skipped: why"}
 
 
+def test_tests_that_were_not_told_apart_are_never_met() -> None:
+    found = judge({"a": "passed", "run_x::0/2 (exit 3)": "error: E"}, {"a": "passed"})
+    assert found["share"] == 1
+    assert found["crashed"] == ["run_x::0/2 (exit 3)"]
+    assert found["met"] is False
+
+
 def test_nothing_that_passes_is_nothing_that_is_met() -> None:
     assert judge({"t": "failure: E"}, {"t": "passed"})["met"] is False
 
