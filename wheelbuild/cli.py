@@ -159,6 +159,11 @@ def _refs(parser: argparse.ArgumentParser) -> None:
     add("--source", metavar="DIR", type=Path, help="a checkout in place of the pinned commit")
 
 
+def _publish(parser: argparse.ArgumentParser) -> None:
+    text = "put them into the index too, below python/simple/"
+    parser.add_argument("--publish", action="store_true", help=text)
+
+
 def _zipapp(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     out = Path("dist/apex-install.pyz")
@@ -201,7 +206,7 @@ _COMMANDS: tuple[
     (commands.run_run, (_some_cells, _selection, _build, _policy, _on_gpu, _index)),
     (commands.run_index, (_index, _yank)),
     (commands.run_serve, (_index, _port)),
-    (commands.run_python_only, (_refs,)),
+    (commands.run_python_only, (_refs, _publish, _index)),
     (commands.run_sources, (_refs, _index)),
     (commands.run_zipapp, (_zipapp,)),
     (commands.run_demo, (_build,)),

@@ -142,8 +142,13 @@ def run_serve(arguments: argparse.Namespace) -> int:
 
 
 def run_python_only(arguments: argparse.Namespace) -> int:
-    """Pack the wheels that need no compiler: pure Python, with stand-ins for some modules."""
+    """Pack the wheels that need no compiler: pure Python, with stand-ins for some modules.
+
+    With --publish into the index too, below `python/simple/`, where no other wheel is.
+    """
     recipe = load_data(arguments.data).recipe
+    store = DirectoryStore(arguments.index)
+    held = store.entries() if arguments.publish else ()
     for ref in _refs_of(arguments, recipe):
         made = make_python_only(
             recipe,
@@ -151,9 +156,13 @@ def run_python_only(arguments: argparse.Namespace) -> int:
             given=arguments.source and arguments.source.absolute(),
             cache=arguments.cache.absolute(),
             folder=_python_only_folder(arguments),
+            held=held,
         )
         logger.info("%s: %d bytes", ref.name, made.entry.size)
-        _print_result(arguments, ref=ref.name, wheel=made.wheel)
+        state = (
+            publish(made.wheel, made.entry, store=store).state if arguments.publish else "packed"
+        )
+        _print_result(arguments, wheel=made.wheel, ref=ref.name, state=state)
     return EXIT_DONE
 
 

@@ -1,6 +1,8 @@
 """The Python-only wheel of a ref: its pure Python tree, and our stand-ins for compiled modules.
 
 Nothing is compiled, and nothing of the source is run: upstream's own Python-only build needs nvcc.
+A module that nothing stands for is a file whose import raises ModuleNotFoundError with the remedy,
+so that `except ImportError` goes on as it would without the file.
 """
 
 from __future__ import annotations
@@ -19,21 +21,25 @@ from apex_installer.make.pack import (
     wheel_tag,
     write_wheel,
 )
-from apex_installer.model.entry import Entry, Module
+from apex_installer.model.entry import Entry
+from apex_installer.model.entry import Module as EntryModule
 from apex_installer.model.key import BuildInputs
 from wheelbuild.errors import SourceError
+from wheelbuild.index.builds import newest_build, next_build_tag
 from wheelbuild.source import find_source
 from wheelbuild.stamp import UNTESTED
-from wheelbuild.wheelfile import parse_headers, read_member
+from wheelbuild.wheelfile import WheelName, parse_headers, read_member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from wheelbuild.recipe import Recipe, Ref
+    from wheelbuild.recipe import Module, Recipe, Ref
 
 CELL = "python"
 """In place of a cell, and the version's suffix."""
 ENTRY = "entry.json"
+ABSENT = Path(__file__).with_name("absent_module.py")
+"""What stands under the name of a module that has no stand-in."""
 _PYTHON = (".py", ".pyi", ".typed")
 _FIRST_DAY = 315532800
 """1980-01-01, as in every wheel of ours."""
@@ -57,19 +63,29 @@ class _Pinned:
 
 
 def make_python_only(
-    recipe: Recipe, ref: Ref, *, given: Path | None, cache: Path, folder: Path
+    recipe: Recipe,
+    ref: Ref,
+    *,
+    given: Path | None,
+    cache: Path,
+    folder: Path,
+    held: Iterable[Entry] = (),
 ) -> PythonOnly:
     """Pack one ref's wheel into its own folder below `folder`; `given` is a checkout of it.
 
-    SourceError where its source cannot be had, or holds no such package.
+    `held` is what the index holds that it is for: another build of the same version there gives it
+    the next build tag. SourceError where its source cannot be had, or holds no such package.
     """
     pinned = _Pinned(git_url=recipe.git_url, ref=ref.commit, ref_name=ref.name)
     source = find_source(pinned, given=given or recipe.source, cache=cache).directory
-    standins = find_standins(recipe, ref)
-    files = {**_python_tree(source, recipe.package), **_named(standins)}
+    files = {
+        **_python_tree(source, recipe.package),
+        **{f"{name}.py": ABSENT for name in find_absent(recipe, ref)},
+        **{f"{name}.py": path for name, path in find_standins(recipe, ref).items()},
+    }
     licenses = list_licenses(str(source))
     requires = ("torch", *(one.specifier for one in ref.requirements))
-    version = f"{recipe.base_version}+{ref.date}.{CELL}"
+    version = version_of(recipe, ref)
     metadata = metadata_text(
         distribution=recipe.distribution,
         version=version,
@@ -81,7 +97,7 @@ def make_python_only(
     parts = WheelParts(
         distribution=recipe.distribution,
         version=version,
-        build_tag=0,
+        build_tag=_build_tag(recipe, ref, held),
         tag=wheel_tag(interpreter_tag="", platform="", has_modules=False),
         files={path: str(disk) for path, disk in files.items()},
         licenses=licenses,
@@ -94,17 +110,35 @@ def make_python_only(
     return PythonOnly(wheel=wheel, entry=entry)
 
 
+def version_of(recipe: Recipe, ref: Ref) -> str:
+    """`0.1+20250411.python`."""
+    return f"{recipe.base_version}+{ref.date}.{CELL}"
+
+
 def find_standins(recipe: Recipe, ref: Ref) -> dict[str, Path]:
     """Module -> the file that stands for it, of the modules that this ref has."""
     return {
         module.name: recipe.directory / module.standin
-        for module in recipe.modules.values()
-        if module.standin and (not module.refs or ref.name in module.refs)
+        for module in _modules_of(recipe, ref)
+        if module.standin
     }
 
 
-def _named(standins: Mapping[str, Path]) -> dict[str, Path]:
-    return {f"{name}.py": path for name, path in standins.items()}
+def find_absent(recipe: Recipe, ref: Ref) -> tuple[str, ...]:
+    """The modules of this ref that nothing stands for, sorted."""
+    return tuple(sorted(one.name for one in _modules_of(recipe, ref) if not one.standin))
+
+
+def _modules_of(recipe: Recipe, ref: Ref) -> list[Module]:
+    return [one for one in recipe.modules.values() if not one.refs or ref.name in one.refs]
+
+
+def _build_tag(recipe: Recipe, ref: Ref, held: Iterable[Entry]) -> int:
+    """That of the same build if the index holds it, else the next one."""
+    newest = newest_build(held, cell=CELL, version=version_of(recipe, ref))
+    if newest is not None and newest.key == key_of(recipe, ref):
+        return newest.build_tag
+    return next_build_tag(newest)
 
 
 def _python_tree(source: Path, package: str) -> dict[str, Path]:
@@ -132,6 +166,7 @@ def key_of(recipe: Recipe, ref: Ref) -> str:
         "date": ref.date,
         "requirements": [requirement.specifier for requirement in ref.requirements],
         "standins": {name: _sha256(path.read_bytes()) for name, path in standins.items()},
+        "absent": {name: _sha256(ABSENT.read_bytes()) for name in find_absent(recipe, ref)},
     }
     return BuildInputs(
         python="py3",
@@ -163,11 +198,11 @@ def entry_of(wheel: Path, *, recipe: Recipe, ref: Ref) -> Entry:
         key=key_of(recipe, ref),
         distribution=recipe.distribution,
         version=headers["Version"],
-        build_tag=0,
+        build_tag=WheelName.parse(wheel.name).build_tag,
         suffix="",
         ref=ref.commit,
         modules=tuple(
-            Module(name=name, file=f"{name}.py", machine_code=(), ptx=(), needed=())
+            EntryModule(name=name, file=f"{name}.py", machine_code=(), ptx=(), needed=())
             for name in sorted(find_standins(recipe, ref))
         ),
         floors={},

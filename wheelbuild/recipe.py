@@ -61,6 +61,8 @@ class Module:
     """Path of its test below the recipe's folder."""
     standin: str
     """Path of what stands for it in the Python-only wheel; empty where nothing does."""
+    standin_lacks: tuple[str, ...]
+    """Names of `provides` that need what the stand-in does not hold."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -98,6 +98,7 @@ def _module(table: Table) -> Module:
         standin=table.text(
             "standin", default="", form=r"standins/\w+\.py", like="standins/<module>.py"
         ),
+        standin_lacks=table.texts("standin_lacks", default=()),
     )
     table.text("why", default="")
     table.close()
@@ -159,7 +160,10 @@ def _check_names(recipe: Recipe, document: Document) -> None:
         _check_known(provided.refs, refs, "ref", ("provides", at, "refs"), document)
         _check_made(recipe, provided, ("provides", at, "modules"), document)
     for module in recipe.modules.values():
-        _check_known(module.refs, refs, "ref", ("modules", module.name, "refs"), document)
+        place = ("modules", module.name)
+        _check_known(module.refs, refs, "ref", (*place, "refs"), document)
+        needing = [name for name, needed in recipe.provides.items() if module.name in needed]
+        _check_known(module.standin_lacks, needing, "name", (*place, "standin_lacks"), document)
     for name in recipe.groups:
         _check_group_name(name, document)
     _check_flags(recipe, document)

@@ -162,6 +162,7 @@ def _module(module: Module, recipe: Recipe) -> dict[str, Any]:
         "refs": _commits(module.refs, recipe.refs),
         "cuda_min": _optional(module.cuda_min),
         "cpu_seconds": module.cpu_seconds,
+        **({"standin_lacks": list(module.standin_lacks)} if module.standin_lacks else {}),
     }
 
 

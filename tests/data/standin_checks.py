@@ -23,6 +23,7 @@ with warnings.catch_warnings(record=True) as told:
 HALVES = (torch.float16, torch.bfloat16)
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4, torch.float16: 8e-3, torch.bfloat16: 5e-2}
 DTYPES = st.sampled_from(list(TOLERANCE))
+RMS = norm._RMS
 examples = settings(
     max_examples=int(sys.argv[3]),
     deadline=None,
@@ -94,10 +95,12 @@ def check_forward(case, found, *, centred, affine, dtype):
 
 @examples
 @seed(1)
-@given(cases())
-def forwards(case):
+@given(cases(), st.booleans())
+def forwards(case, own_kernel):
+    """By torch's RMS kernel, and as on a torch that has none."""
     tensor, inner, weight, bias, eps, _ = case
     dtype = tensor.dtype
+    norm._RMS = RMS if own_kernel else None
     check_forward(case, norm.forward(tensor, inner, eps), centred=True, affine=False, dtype=dtype)
     check_forward(
         case, norm.rms_forward(tensor, inner, eps), centred=False, affine=False, dtype=dtype
@@ -120,9 +123,10 @@ def forwards(case):
 
 @examples
 @seed(2)
-@given(cases(mixed=True))
-def mixed_forwards(case):
+@given(cases(mixed=True), st.booleans())
+def mixed_forwards(case, own_kernel):
     tensor, inner, weight, bias, eps, _ = case
+    norm._RMS = RMS if own_kernel else None
     check_forward(
         case,
         norm.forward_affine_mixed_dtypes(tensor, inner, weight, bias, eps),
@@ -177,6 +181,108 @@ def says_so():
     ]
 
 
-for check in (says_so, forwards, mixed_forwards, backwards):
+def every_call(*, dtype=torch.float32, turned=False):
+    """(name, arguments, how many tensors it returns), backwards by their older signature too."""
+    torch.manual_seed(0)
+    ns, eps = [6, 4], 1e-5
+    tensor, grad = torch.randn(3, 5, 6, 4).to(dtype), torch.randn(3, 5, 6, 4).to(dtype)
+    if turned:
+        tensor, grad = (one.transpose(0, 1).contiguous().transpose(0, 1) for one in (tensor, grad))
+    weight, bias = (torch.rand(ns).add(0.5).to(dtype) for _ in range(2))
+    mean, invvar = torch.zeros(15), torch.ones(15)
+    if dtype == torch.float64:
+        mean, invvar = mean.double(), invvar.double()
+    yield "forward", (tensor, ns, eps), 3
+    yield "rms_forward", (tensor, ns, eps), 2
+    for mixed in ("", "_mixed_dtypes"):
+        yield f"forward_affine{mixed}", (tensor, ns, weight, bias, eps), 3
+        yield f"rms_forward_affine{mixed}", (tensor, ns, weight, eps), 2
+    for last, mu in (((), mean), ((False,), mean), ((True,), None)):
+        yield "backward", (grad, mu, invvar, tensor, ns, eps, *last), 1
+        yield "rms_backward", (grad, invvar, tensor, ns, eps, *last), 1
+        yield "backward_affine", (grad, mu, invvar, tensor, ns, weight, bias, eps, *last), 3
+        yield "rms_backward_affine", (grad, invvar, tensor, ns, weight, eps, *last), 2
+
+
+def call(name, words):
+    found = getattr(norm, name)(*words)
+    assert isinstance(found, torch.Tensor if name.endswith("backward") else list), name
+    return [found] if isinstance(found, torch.Tensor) else found
+
+
+def shapes_and_dtypes():
+    for dtype in TOLERANCE:
+        for turned in (False, True):
+            for name, words, count in every_call(dtype=dtype, turned=turned):
+                found = call(name, words)
+                assert len(found) == count, name
+                assert found[0].shape == (3, 5, 6, 4)
+                assert found[0].dtype == dtype, name
+                for one in found[1:]:
+                    is_gradient = "backward" in name
+                    assert one.shape == ((6, 4) if is_gradient else (15,)), name
+                    assert one.dtype == (dtype if is_gradient else statistics(dtype)), name
+
+
+def results_are_fresh():
+    """The caller writes into them in place, and torch's custom operators may not alias."""
+    for rms in (RMS, None):
+        norm._RMS = rms
+        for name, words, _ in every_call():
+            given = {one.untyped_storage().data_ptr() for one in words if torch.is_tensor(one)}
+            before = [one.clone() for one in words if torch.is_tensor(one)]
+            found = call(name, words)
+            places = {one.untyped_storage().data_ptr() for one in found}
+            assert len(places) == len(found), name
+            assert not places & given, name
+            for one in found:
+                one.mul_(2).add_(1)
+            after = [one for one in words if torch.is_tensor(one)]
+            assert all(map(torch.equal, before, after)), name
+
+
+def weights_are_applied_after_rounding():
+    for dtype in HALVES:
+        torch.manual_seed(1)
+        tensor, ns = torch.randn(64, 128).to(dtype), [128]
+        weight, bias = torch.rand(128).to(dtype), torch.rand(128).to(dtype)
+        for rms in (RMS, None):
+            norm._RMS = rms
+            plain = norm.rms_forward(tensor, ns, 1e-5)[0]
+            assert torch.equal(norm.rms_forward_affine(tensor, ns, weight, 1e-5)[0], weight * plain)
+        plain = norm.forward(tensor, ns, 1e-5)[0]
+        found = norm.forward_affine(tensor, ns, weight, bias, 1e-5)[0]
+        assert torch.equal(found, weight * plain + bias)
+
+
+def autocast_changes_nothing():
+    """The wrapper casts and switches it off; who calls the functions within it gets the same."""
+    for dtype in (torch.float32, torch.bfloat16):
+        for name, words, _ in every_call(dtype=dtype):
+            wanted = call(name, words)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                found = call(name, words)
+            for one, other in zip(found, wanted, strict=True):
+                assert one.dtype == other.dtype, name
+                assert torch.equal(one, other), name
+
+
+def no_rows_at_all():
+    tensor, weight = torch.empty(0, 8), torch.ones(8)
+    assert norm.rms_forward_affine(tensor, [8], weight, 1e-5)[0].shape == (0, 8)
+    assert norm.forward(tensor, [8], 1e-5)[1].shape == (0,)
+
+
+for check in (
+    says_so,
+    forwards,
+    mixed_forwards,
+    backwards,
+    shapes_and_dtypes,
+    results_are_fresh,
+    weights_are_applied_after_rounding,
+    autocast_changes_nothing,
+    no_rows_at_all,
+):
     check()
     print(check.__name__, "passed")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
 
@@ -184,6 +185,31 @@ def test_a_pin_takes_ours_and_never_moves_torch(world: World, install: Callable[
     assert ran.code == 0, ran
     check_ours(target)
     assert target.state_of("torch", "filelock") == before
+
+
+@CLIENTS
+def test_the_python_only_wheel_is_taken_by_its_own_pin_at_its_own_path_alone(
+    world: World, install: Callable[..., Ran]
+) -> None:
+    world.publish()
+    made = write_cell_wheel(world.folder / "built", cell="python", date="20250411")
+    publish(made.path, made.entry, store=world.store)
+    pages = [path for path in world.farm.directory.rglob("*.html") if "simple" in path.parts]
+    listing = {path for path in pages if made.path.name in unquote(path.read_text())}
+    assert listing == {world.farm.directory / "python/simple/apex/index.html"}
+    # Its pin at the other path finds nothing, and the other pin is not met by it.
+    pin = "apex==0.1+20250411.python"
+    ran = world.clients.pip("install", pin, "--extra-index-url", world.index, target=world.target())
+    assert ran.code != 0
+    assert install(world, world.target()).code == 0
+    target = make_target(world.folder / "other", world.installed)
+    words = ["install", pin, "--extra-index-url", f"{world.farm.url}python/simple/"]
+    if install is by_pip:
+        ran = world.clients.pip(*words, target=target)
+    else:
+        ran = world.clients.uv("pip", *words, "--python", target.python)
+    assert ran.code == 0, ran
+    assert target.versions()["apex"] == "0.1+20250411.python"
 
 
 @CLIENTS

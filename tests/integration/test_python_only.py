@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import json
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,8 +19,10 @@ import packaging
 import pytest
 
 from support import fault_server as server
+from support.skips import NO_APEX_SOURCE
 from support.tiny_pod import CPU_PY, INDEX_PATH, TAG, Kit, TinyPod, make_kit
 from wheelbuild.cli import main as farm
+from wheelbuild.data import load_data
 
 if TYPE_CHECKING:
     from support.torch_environments import TorchEnvironment
@@ -26,33 +32,81 @@ pytestmark = pytest.mark.integration
 REPOSITORY = Path(__file__).parent.parent.parent
 STANDINS = REPOSITORY / "wheelbuild/recipes/apex/standins"
 SMALL = REPOSITORY / "tests/data/recipes/small"
-CHECKS = REPOSITORY / "tests/data/standin_checks.py"
+CHECKS = REPOSITORY / "tests/data"
 EXAMPLES = 60
+CARRIED_BYTES = 1_500_000
+"""All real refs' wheels together, at most."""
 DOCUMENT = f"/{INDEX_PATH}/install-{TAG}.json"
 
 
-def run_standin_checks(torch: TorchEnvironment, examples: int) -> None:
-    hypotheses = Path(hypothesis.__file__).parent.parent
-    words = [str(STANDINS), str(hypotheses), str(examples)]
-    done = subprocess.run(
-        [str(torch.python), str(CHECKS), *words], capture_output=True, text=True, check=False
-    )
+def run_checks(torch: TorchEnvironment, script: str, *words: object, path: str = "") -> None:
+    """Each of the script's checks says that it passed, and none is left out."""
+    command = [str(torch.python), str(CHECKS / script), *map(str, words)]
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split("\n")[:-1] == [
-        f"{name} passed" for name in ("says_so", "forwards", "mixed_forwards", "backwards")
-    ]
+    listed = re.search(r"\nfor check in \(([^)]*)\):", (CHECKS / script).read_text())
+    assert listed is not None
+    names = [name.strip() for name in listed.group(1).split(",") if name.strip()]
+    assert names
+    assert done.stdout.splitlines() == [f"{name} passed" for name in names]
 
 
-def test_the_norm_stand_in_is_what_the_compiled_module_is(
-    torch_211: TorchEnvironment, torch_26: TorchEnvironment
+def run_standin_checks(torch: TorchEnvironment, script: str, examples: int) -> None:
+    run_checks(torch, script, STANDINS, Path(hypothesis.__file__).parent.parent, examples)
+
+
+SCRIPTS = pytest.mark.parametrize("script", ["standin_checks.py", "amp_checks.py"])
+
+
+@SCRIPTS
+def test_a_stand_in_is_what_the_compiled_module_is(
+    torch_211: TorchEnvironment, torch_26: TorchEnvironment, script: str
 ) -> None:
     for torch in (torch_211, torch_26):
-        run_standin_checks(torch, EXAMPLES)
+        run_standin_checks(torch, script, EXAMPLES)
 
 
 @pytest.mark.soak
-def test_the_norm_stand_in_in_many_examples(torch_211: TorchEnvironment) -> None:
-    run_standin_checks(torch_211, 3000)
+@SCRIPTS
+def test_a_stand_in_in_many_examples(torch_211: TorchEnvironment, script: str) -> None:
+    run_standin_checks(torch_211, script, 3000)
+
+
+@pytest.fixture(scope="module")
+def real_refs(apex_source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Ref -> its files, of those whose commit the repository holds."""
+    found = {}
+    for ref in load_data().recipe.refs:
+        archive = subprocess.run(
+            ["git", "-C", str(apex_source), "archive", ref.commit], capture_output=True, check=False
+        )
+        if archive.returncode == 0:
+            found[ref.name] = tmp_path_factory.mktemp(ref.name)
+            with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+                tar.extractall(found[ref.name], filter="data")
+    if not found:
+        pytest.skip(NO_APEX_SOURCE)
+    return found
+
+
+@pytest.mark.apex
+def test_every_real_ref_runs_and_says_what_it_lacks(
+    real_refs: dict[str, Path],
+    torch_211: TorchEnvironment,
+    torch_26: TorchEnvironment,
+    tmp_path: Path,
+) -> None:
+    cache, wheels = tmp_path / "cache", set()
+    for name, source in real_refs.items():
+        words = ["python-only", name, "--source", str(source)]
+        assert farm(["-q", "--cache", str(cache), *words]) == 0
+        (wheel,) = set(cache.glob("python-only/*/*.whl")) - wheels
+        wheels.add(wheel)
+        shutil.unpack_archive(wheel, tmp_path / name, "zip")
+        torch = torch_211 if name == "26.07" else torch_26  # older ones import what 2.11 lacks
+        run_checks(torch, "apex_checks.py", path=str(tmp_path / name))
+    assert sum(wheel.stat().st_size for wheel in wheels) <= CARRIED_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +120,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wanted = 'test = "tests/fused_layer_norm_cuda.py"\n'
     assert wanted in text
     standin = 'standin = "standins/fused_layer_norm_cuda.py"\n'
+    standin += 'standin_lacks = ["apex.normalization.FusedLayerNorm"]\n'  # to have one that does
     (recipe / "recipe.toml").write_text(text.replace(wanted, wanted + standin))
     return folder
 
@@ -144,6 +199,35 @@ def test_nothing_stands_for_a_module_without_a_stand_in(pod: TinyPod) -> None:
     assert pod.state() == before
 
 
+def test_what_a_stand_in_does_not_hold_is_refused_by_name(pod: TinyPod) -> None:
+    before = pod.state()
+    for word in ("FusedLayerNorm", "fused_layer_norm_cuda"):
+        ended = pod.run("--gpu", "9.0", "--require", word)
+        assert (ended.code, ended.report["outcome"]) == (3, "none")
+        assert f"no stand-in without a compiler holds all that {word} is" in ended.line
+    assert pod.state() == before
+    ended = pod.run("--gpu", "9.0", "--require", "FusedRMSNorm")
+    assert (ended.code, ended.report["outcome"]) == (0, "python-only")
+    assert pod.run("check", "--require", "FusedRMSNorm").code == 0
+    checked = pod.run("check", "--require", "FusedLayerNorm")
+    assert checked.code == 3
+    assert "its stand-ins do not hold all that FusedLayerNorm is" in checked.line
+
+
+def test_what_is_absent_is_importable_by_nobody(pod: TinyPod) -> None:
+    pod.run("--gpu", "9.0")
+    code = "try:\n import apex_C\nexcept ImportError as error:\n print(type(error).__name__, error)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(pod.target), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith("ModuleNotFoundError apex_C is a compiled module, and nothing")
+    assert "apex-install --at-least compiled --require apex_C" in done.stdout
+
+
 def test_a_dry_run_changes_nothing(pod: TinyPod) -> None:
     before = pod.state()
     ended = pod.run("--gpu", "9.0", "--dry-run")
@@ -165,6 +249,20 @@ def test_a_full_temporary_directory_does_not_matter(pod: TinyPod) -> None:
     ended = pod.run("--gpu", "9.0", TMPDIR="/dev/null/none")
     assert ended.code == 0
     assert (pod.target / "apex/__init__.py").is_file()
+
+
+def test_they_are_published_below_a_path_of_their_own(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-q", "--json", "--data", str(data), "--cache", str(tmp_path / "cache")]
+    words += ["python-only", "--publish", "--index", str(tmp_path / "index")]
+    for state in ("published", "already"):
+        assert farm(words) == 0
+        assert capsys.readouterr().out.count(f'"{state}"') == 2  # one for each ref
+    (page,) = (tmp_path / "index").rglob("simple/apex/index.json")
+    assert page == tmp_path / "index/python/simple/apex/index.json"
+    versions = json.loads(page.read_text())["versions"]
+    assert versions == ["0.1+20261123.python", "0.1+20261124.python"]
 
 
 def test_it_runs_the_app(pod: TinyPod, torch_211: TorchEnvironment, tmp_path: Path) -> None:

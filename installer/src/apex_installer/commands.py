@@ -44,6 +44,10 @@ def check(request: Request, *, environ: Mapping[str, str], account: Account, run
     standins = _standins_of(installed)
     if standins:
         account.find(f"stand-ins by torch's own operators: {', '.join(standins)}")
+        faults += [
+            f"its stand-ins do not hold all that {word} is"
+            for word in recipe.lacking_in_standins(request.require)
+        ]
     with account.step("symbols"):
         files = find_module_files(
             (installed.directory,),

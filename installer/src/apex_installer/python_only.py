@@ -35,6 +35,9 @@ def install_python_only(situation: Situation) -> Entry:
     lacking = sorted(set(situation.modules) - set(entry.module_names))
     if lacking:
         raise NoWheelError(f"nothing stands for {', '.join(lacking)} without a compiler")
+    partly = situation.recipe.lacking_in_standins(situation.request.require)
+    if partly:
+        raise NoWheelError(f"no stand-in without a compiler holds all that {', '.join(partly)} is")
     if situation.request.dry_run or _is_there(entry, situation):
         return entry
     account, environment = situation.account, situation.environment

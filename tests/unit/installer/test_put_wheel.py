@@ -75,6 +75,28 @@ def test_a_python_only_one(tmp_path: Path) -> None:
     assert "apex/__init__.py" in verify_and_unpack(made, tmp_path / "stage")
 
 
+def test_what_is_absent_may_stand_in_a_python_only_one_alone(tmp_path: Path) -> None:
+    recipe = tiny_recipe(modules={"absent_cuda": {}})
+    files = {"apex/__init__.py": "", "absent_cuda.py": "raise ModuleNotFoundError\n"}
+    made = make_wheel(tmp_path, cell="python", version="0.1+20260708.python", python_files=files)
+    with verify_wheel(str(made.path), entry=made.entry, recipe=recipe):
+        pass
+    for other in (
+        make_wheel(tmp_path, python_files=files),
+        make_wheel(
+            tmp_path,
+            cell="python",
+            version="0.1+20260709.python",
+            python_files={"apex/__init__.py": "", "json.py": ""},
+        ),
+    ):
+        with (
+            pytest.raises(TrustError, match="no business in this wheel"),
+            verify_wheel(str(other.path), entry=other.entry, recipe=recipe),
+        ):
+            pass
+
+
 def test_a_build_tag_and_several_platform_tags(tmp_path: Path) -> None:
     made = make_wheel(tmp_path, build_tag=2)
     assert "-2-cp311-" in made.entry.file

@@ -52,6 +52,15 @@ def test_the_thin_part_reads_the_recipe(data: FarmData) -> None:
     )
 
 
+def test_what_a_stand_in_does_not_hold_is_known_by_name() -> None:
+    recipe = thin_recipe(load_data().recipe)
+    lacking = ("FusedNovoGrad", "apex.optimizers.FusedAdagrad", "amp_C", "core", "default")
+    assert recipe.lacking_in_standins(lacking) == lacking
+    held = ("FusedAdam", "apex.optimizers.FusedLAMB", "FusedSGD", "clip_grad_norm_", "norm")
+    assert recipe.lacking_in_standins(held) == ()
+    assert recipe.lacking_in_standins(()) == ()
+
+
 def test_a_last_word_means_the_first_name_that_ends_in_it(data: FarmData) -> None:
     recipe = thin_recipe(data.recipe)
     assert recipe.modules_for(["FusedAdam"]) == ("norm_cuda",)

@@ -99,6 +99,25 @@ class Recipe:
             raise UsageError("; ".join(f"{flag} {_unknown(word, known)}" for word in unknown))
         return tuple(sorted({module for word in words for module in known[word]}))
 
+    def lacking_in_standins(self, wishes: Iterable[str]) -> Tuple[str, ...]:
+        """Those `--require` words that need a part of a module which its stand-in does not hold.
+
+        A module, or a group with it, asked for by its own name is asked for whole.
+        """
+        lacks = {
+            module: facts["standin_lacks"]
+            for module, facts in self.raw.get("modules", {}).items()
+            if "standin_lacks" in facts
+        }
+        names = {name for lacked in lacks.values() for name in lacked}
+        return tuple(word for word in wishes if self._means_one_of(word, names, lacks))
+
+    def _means_one_of(self, word: str, names: Iterable[str], modules: Iterable[str]) -> bool:
+        for name in self.provides:
+            if word in (name, name.rpartition(".")[2]):
+                return name in names
+        return not set(self.groups.get(word, (word,))).isdisjoint(modules)
+
     def _names(self) -> Dict[str, Tuple[str, ...]]:
         known: Dict[str, Tuple[str, ...]] = {}
         for name, modules in self.provides.items():

@@ -127,8 +127,13 @@ def _cuts(name: str) -> List[int]:
 
 
 def has_only_allowed_files(subject: Subject) -> List[str]:
-    """The package, the entry's modules, one dist-info; nothing else can be put into a target."""
+    """The package, the entry's modules, one dist-info; nothing else can be put into a target.
+
+    In a Python-only wheel also what says of a module of the recipe that nothing stands for it.
+    """
     modules = {module.file for module in subject.entry.modules}
+    if subject.entry.the_cell is None:
+        modules |= {f"{name}.py" for name in subject.recipe.raw.get("modules", ())}
     package = f"{subject.recipe.package}/"
     own = f"{subject.dist_info}/"
     return _fault(
