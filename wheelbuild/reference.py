@@ -19,6 +19,16 @@ from apex_installer.model import entry, report
 
 DOCS = Path(__file__).parent.parent / "docs" / "reference"
 JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+VARIABLES = {
+    apex_installer.cli.BACKGROUND: (
+        "`1`: after an install of less than the default set, compile the rest in a process that "
+        "stays behind, for the next pod; on a cache that outlives this one alone. The line that "
+        "announces it names process and log"
+    ),
+    "APEX_INSTALL_SKIP": "`1`: `run.sh` starts the app alone",
+    "APEX_INSTALL_STRICT": "`1`: `run.sh` starts nothing where Apex is not good enough",
+}
+"""Of apex-install and run.sh, beside those of the flags."""
 MADE = "<!-- Made from the code by `python -m wheelbuild.reference`; do not edit. -->\n"
 
 
@@ -47,6 +57,12 @@ def _installer_page(parser: argparse.ArgumentParser) -> str:
             "",
             "A flag wins over its variable; an empty variable says nothing; `APEX_INSTALL_REQUIRE`",
             "takes names separated by commas; a switch takes `1` or `0`.",
+            "",
+            "Three variables have no flag:",
+            "",
+            "| variable | what it does |",
+            "|---|---|",
+            *(f"| `{name}` | {meaning} |" for name, meaning in VARIABLES.items()),
             "",
             "## Exit codes",
             "",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import zipfile
@@ -108,6 +107,13 @@ echo "#$ TOP=@KIT@/cuda"
 PACE = "PACE = Pace(heartbeat=5.0, expires=30.0, poll=1.0)"
 QUICK = "PACE = Pace(heartbeat=0.25, expires=5.0, poll=0.1)"
 """Waiters look ten times as often, and a silent holder is given up six times as soon."""
+VOLUMES = 'VOLUMES = ("/runpod-volume", "/workspace")'
+MOUNT = Path("/dev/shm")  # noqa: S108 - a mount that every Linux has
+CONSTANTS = {
+    "apex_installer/get/lease.py": (PACE, QUICK),
+    "apex_installer/get/cache.py": (VOLUMES, f'VOLUMES = ("{MOUNT}",)'),
+}
+"""What the tests' installer has otherwise: how patient leases are, and what outlives a pod."""
 
 
 @dataclass(frozen=True)
@@ -199,23 +205,20 @@ def _pack(folder: Path) -> Path:
         carried={python_only.entry.file: python_only.path.read_bytes()},
         pythons=(),
     )
-    _quicken(zipapp)
+    _change_constants(zipapp)
     return zipapp
 
 
-def _quicken(zipapp: Path) -> None:
-    """Replace the one constant that says how patient leases are."""
-    slow = zipapp.with_suffix(".slow")
-    zipapp.rename(slow)
-    found = 0
-    with zipfile.ZipFile(slow) as before, zipfile.ZipFile(zipapp, "w") as after:
+def _change_constants(zipapp: Path) -> None:
+    original = zipapp.with_suffix(".original")
+    zipapp.rename(original)
+    with zipfile.ZipFile(original) as before, zipfile.ZipFile(zipapp, "w") as after:
         for item in before.infolist():
-            data = before.read(item)
-            if item.filename == "apex_installer/get/lease.py":
-                found += data.count(PACE.encode())
-                data = data.replace(PACE.encode(), QUICK.encode())
-            after.writestr(item, data)
-    assert found == 1, "the pace of leases has another name"
+            data = before.read(item).decode("utf-8", "surrogateescape")
+            old, new = CONSTANTS.get(item.filename, ("", ""))
+            assert old in data, f"{item.filename} has no {old} any more"
+            data = data.replace(old, new) if old else data
+            after.writestr(item, data.encode("utf-8", "surrogateescape"))
 
 
 @dataclass
@@ -259,7 +262,7 @@ class Pod:
 
 
 class Crowd:
-    """Pods with one cache; `volume` is a folder for it."""
+    """Pods with one cache."""
 
     def __init__(self, root: Path, kit: CrowdKit) -> None:
         self.root, self.kit = root, kit
@@ -331,6 +334,18 @@ class Crowd:
         bad += [f"{digest} belongs to no entry" for digest in wheels.keys() - whole]
         return bad
 
+    def running(self) -> list[str]:
+        """Command lines of all processes that have to do with these pods."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(self.root) in words or str(self.kit.folder) in words:
+                found.append(words)
+        return found
+
     def clear(self) -> None:
         """A new volume, and new pods."""
         shutil.rmtree(self.root / "pods", ignore_errors=True)
@@ -344,12 +359,3 @@ def _read_all(folder: Path, pattern: str) -> Iterator[dict[str, Any]]:
             yield json.loads(path.read_text())
         except (OSError, ValueError):  # another process writes it, or was killed at it
             continue
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there and not only waits to be buried."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX" and os.getpid() != pid

@@ -39,6 +39,7 @@ class Account:
         self.findings: List[str] = []
         self.evidence: Tuple[Mapping[str, Any], ...] = ()
         self.seconds: Dict[str, float] = {}
+        self.cache: Mapping[str, Any] = {}
         self.bytes = {"downloaded": 0, "installed": 0}
 
     @contextmanager
@@ -94,6 +95,7 @@ class Account:
             chosen=self.chosen.to_json() if self.chosen else None,
             degraded=outcome == "python-only",
             foreign=foreign,
+            cache=self.cache,
             dry_run=dry_run,
             refusals=self.refusals,
             nearest=self.nearest,

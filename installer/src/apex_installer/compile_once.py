@@ -16,9 +16,7 @@ from typing import Iterator, Optional, Tuple
 from apex_installer.compiling import compile_wheel
 from apex_installer.errors import CompileError, DeadlineError, DownloadError
 from apex_installer.get.failures import (
-    FOLDER as FAILURES,
-)
-from apex_installer.get.failures import (
+    FOLDER,
     describe,
     is_too_early,
     keep_failure,
@@ -99,7 +97,7 @@ def _lease(wanted: Wanted, situation: Situation, *, ends: float) -> Tuple[Option
 
 
 def _failure_path(wanted: Wanted, situation: Situation) -> Optional[str]:
-    place = situation.cache.place(FAILURES)
+    place = situation.cache.place(FOLDER)
     return os.path.join(place, f"{wanted.key}.json") if place else None
 
 
@@ -125,11 +123,15 @@ def _note_failure(path: str, error: CompileError | DeadlineError, situation: Sit
 
 def _keep(path: str, entry: Entry, situation: Situation) -> Tuple[str, Entry]:
     """Into the cache, for the next pod; a cache that takes nothing is survived."""
+    account, cache = situation.account, situation.cache
     try:
-        return keep_result(situation.cache, path, entry)
+        kept = keep_result(cache, path, entry)
     except (OSError, DownloadError) as error:
-        situation.account.find(f"cache: the compiled wheel was not kept: {error}")
+        account.find(f"cache: the compiled wheel was not kept: {error}")
         return path, entry
+    if cache.is_temporary:
+        account.find(cache.finding)
+    return kept
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from apex_installer.put.receipt import read_receipt, receipt_stands
 from apex_installer.read.devices import parse_gpus
 from apex_installer.read.environment import read_environment
 from apex_installer.requirements import requirement_error
+from apex_installer.values import asdict
 
 if TYPE_CHECKING:
     from apex_installer.get.cache import Cache
@@ -80,7 +81,9 @@ def install(request: Request, *, environ: Mapping[str, str], account: Account) -
     from apex_installer.outcomes import try_outcomes  # noqa: PLC0415
     from apex_installer.situation import Situation  # noqa: PLC0415
 
-    with Cache(find_cache(flag=request.cache_dir, environ=environ)) as cache:
+    location = find_cache(flag=request.cache_dir, environ=environ)
+    account.cache = asdict(location)
+    with Cache(location) as cache:
         report = try_outcomes(
             Situation(
                 request=request,

@@ -57,6 +57,21 @@ def test_a_folder_of_that_name_is_no_volume(tmp_path: Path) -> None:
     assert find(None, (str(tmp_path),), HOME="/h").why == "~/.cache"
 
 
+def test_on_any_volume_it_outlives_the_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes mounts where it is told to; the container's own disk and memory go with it."""
+    volume = tmp_path / "data"
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == str(volume))
+    for kind, outlives in (("nfs4", True), ("ext4", True), ("tmpfs", False), ("overlay", False)):
+        monkeypatch.setattr(cache_module, "_file_system", lambda _, kind=kind: kind)
+        assert find(str(volume / "not/made/yet")).outlives_pod is outlives
+    assert not find(str(tmp_path / "elsewhere")).outlives_pod
+
+
+def test_memory_is_no_volume() -> None:
+    assert cache_module._file_system(MOUNT) == "tmpfs"
+    assert not find(f"{MOUNT}/cache").outlives_pod
+
+
 def test_below_a_volume_it_outlives_the_pod() -> None:
     assert find(f"{MOUNT}/my/cache", (MOUNT,)).outlives_pod
     assert not find("/elsewhere", (MOUNT,)).outlives_pod

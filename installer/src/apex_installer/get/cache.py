@@ -26,6 +26,8 @@ from apex_installer.values import dataclass
 VOLUMES = ("/runpod-volume", "/workspace")
 """Where pods mount what outlives them."""
 VARIABLE = "APEX_INSTALL_CACHE_DIR"
+PASSING = ("", "tmpfs", "ramfs", "devtmpfs", "overlay")
+"""File systems that go with the pod, or that cannot be told."""
 NAME = "apex-install"
 STALE_SECONDS = 600
 """A part that nobody has written to for so long belongs to a run that was killed."""
@@ -54,7 +56,8 @@ def find_cache(
     if named:
         if not os.path.isabs(named):
             raise UsageError(f"--cache-dir {named}: give an absolute path")
-        return CacheLocation(named, "--cache-dir", outlives_pod=_is_below_mount(named, volumes))
+        outlives = _is_below(named, volumes) or _is_on_a_volume(named)
+        return CacheLocation(named, "--cache-dir", outlives_pod=outlives)
     for volume in volumes:
         if os.path.ismount(volume) and os.access(volume, os.W_OK):
             directory = os.path.join(volume, f".{NAME}")
@@ -67,8 +70,28 @@ def find_cache(
     return CacheLocation(_temporary_name(environ), "no home", outlives_pod=False)
 
 
-def _is_below_mount(path: str, volumes: Tuple[str, ...]) -> bool:
+def _is_below(path: str, volumes: Tuple[str, ...]) -> bool:
     return any(path.startswith(f"{volume}/") and os.path.ismount(volume) for volume in volumes)
+
+
+def _is_on_a_volume(path: str) -> bool:
+    """Whether it lies on a mount that is neither the container's own disk nor memory."""
+    while path != "/" and not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path != "/" and _file_system(path) not in PASSING
+
+
+def _file_system(mount: str) -> str:
+    found = ""
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                fields = line.split()
+                if len(fields) > 2 and fields[1] == mount:  # noqa: PLR2004 - proc(5)
+                    found = fields[2]  # the last one mounted there is what is seen
+    except OSError:
+        return ""
+    return found
 
 
 def _temporary_name(environ: Mapping[str, str]) -> str:

@@ -59,6 +59,9 @@ class Report:
     """Whether what is there is Python-only."""
     foreign: bool = False
     """Whether it was there already and not installed by apex-install."""
+    cache: Mapping[str, Any] = field(default_factory=dict)
+    """`directory`, `why` it is that one, `outlives_pod` as far as can be known; empty where it was
+    not asked."""
     signed: bool = False
     """Whether the index proved who it is; none can yet."""
     dry_run: bool = False
