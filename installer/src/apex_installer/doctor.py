@@ -18,6 +18,7 @@ from apex_installer.get.http import Fetcher
 from apex_installer.in_the_way import driver_obstacle, target_obstacle
 from apex_installer.model.report import AT_LEAST, Report
 from apex_installer.model.request import Request
+from apex_installer.outcomes import want
 from apex_installer.pick import Wishes, entry_architectures, pick
 from apex_installer.present import Decision, Verdict
 from apex_installer.put.installed import Installed, read_installed
@@ -96,6 +97,8 @@ def _close(
         line = f"none ({error.cause}: {error})"
         return account.close("none", line, error=error, dry_run=True), tuple(lines)
     best = next((way for way in ways if way.would), None)
+    asked = None if best and best.outcome == "wheel" else want(situation)
+    lines += [asked] if asked else []
     line = f"would choose: {best.would if best else f'nothing ({account.causes})'}"
     report = account.close(best.outcome if best else "none", line, dry_run=True)
     return report, (*lines, line)

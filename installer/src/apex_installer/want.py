@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+import json
+from typing import Mapping, Optional, Sequence
 
 from apex_installer.model.environment import Environment
+from apex_installer.model.report import Attempt
 
 FORM = "want-this-wheel.yml"
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
@@ -30,3 +32,21 @@ def want_url(repository_url: str, environment: Environment, modules: Sequence[st
     }
     query = "&".join(f"{name}={quote(value)}" for name, value in fields.items())
     return f"{repository_url.rstrip('/')}/issues/new?{query}"
+
+
+def want_line(
+    defaults: Optional[str],
+    environment: Environment,
+    modules: Sequence[str],
+    attempts: Sequence[Attempt],
+) -> Optional[str]:
+    """The line for people; None where there is no farm to ask, or nothing to ask it for.
+
+    `defaults` is the text of `data/defaults.json`. Only a miss is worth a wheel: not an index that
+    cannot be reached, and not a wheel that is there and bad.
+    """
+    baked: Mapping[str, str] = json.loads(defaults or "{}")
+    causes = {attempt.cause for attempt in attempts if attempt.outcome == "wheel"}
+    if not baked.get("repository_url") or environment.cell is None or causes != {"no-wheel"}:
+        return None
+    return f"want this wheel? {want_url(baked['repository_url'], environment, modules)}"
