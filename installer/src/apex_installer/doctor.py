@@ -9,7 +9,13 @@ from apex_installer.account import Account
 from apex_installer.deadline import Deadline
 from apex_installer.describe import environment_lines
 from apex_installer.doctor_compile import compile_lines
-from apex_installer.errors import InstallError, NoTorchError, NoWheelError, TargetError
+from apex_installer.errors import (
+    CompileError,
+    InstallError,
+    NoTorchError,
+    NoWheelError,
+    TargetError,
+)
 from apex_installer.flow import decide_present, load_recipe, required_modules
 from apex_installer.from_index import cell_of, index_url_of
 from apex_installer.get.cache import Cache, find_cache
@@ -174,6 +180,8 @@ def _compiled_way(situation: Situation) -> Way:
     if situation.request.compile_timeout <= 0:
         return Way("compiled", "", ("compile: left out, as --compile-timeout 0 asks",))
     would, lines = compile_lines(situation)
+    if not would and lines:
+        situation.account.fail("compiled", CompileError("; ".join(lines)))
     return Way("compiled", would, tuple(f"compile: {line}" for line in lines))
 
 
@@ -183,6 +191,7 @@ def _python_only_way(situation: Situation) -> Way:
     try:
         entry = install_python_only(situation)
     except InstallError as error:
+        situation.account.fail("python-only", error)
         return Way("python-only", "", (f"python-only: {error}",))
     would = f"{entry.file}, python-only: slower stand-ins, better is tried at each start"
     return Way("python-only", would, (f"python-only: {entry.file} is carried",))

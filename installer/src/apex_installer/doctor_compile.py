@@ -30,7 +30,7 @@ def compile_lines(situation: Situation) -> Tuple[str, Tuple[str, ...]]:
         return "", (str(error),)
     faults = (*faults, *_source_faults(situation))
     if faults:
-        return "", tuple(f"in the way: {fault}" for fault in faults)
+        return "", faults
     toolkit = f"nvcc {means.there.version} ({means.there.how})" if means.there else ""
     toolkit = toolkit or f"{plan.fetched / 1e6:.0f} MB of CUDA {plan.cuda} to fetch"
     line = (
