@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -169,6 +170,8 @@ def _zipapp(parser: argparse.ArgumentParser) -> None:
     out = Path("dist/apex-install.pyz")
     add("--out", metavar="FILE", type=Path, default=out, help=f"default: {out}")
     add("--index-url", metavar="URL", help="the index that it takes when none is named")
+    text = "repository whose issue form it names where no wheel fits (https://…/owner/name)"
+    add("--repository-url", metavar="URL", type=_address, help=text)
 
 
 def _write(parser: argparse.ArgumentParser) -> None:
@@ -181,6 +184,12 @@ def _file(text: str) -> Path:
     if not path.is_file():
         raise argparse.ArgumentTypeError(f"{text}: no such file")
     return path
+
+
+def _address(text: str) -> str:
+    if not re.fullmatch(r"https://[^\s?#]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an https:// address")
+    return text
 
 
 def _number(text: str) -> int:

@@ -203,6 +203,7 @@ def run_zipapp(arguments: argparse.Namespace) -> int:
         texts=thin_texts(data),
         carried=carried_files(found.values()),
         index_url=arguments.index_url,
+        repository_url=arguments.repository_url,
     )
     lacking = [ref.name for ref in data.recipe.refs if ref.name not in found]
     if lacking:

@@ -50,6 +50,7 @@ def _installer_page(parser: argparse.ArgumentParser) -> str:
             "",
             f"Commands: {commands}; `install` is the default. After `--` stands the app's own",
             "command, which is read only to find the interpreter. Flags are not abbreviated.",
+            "`doctor` takes one thing to examine: a module, a package, a wheel or an address.",
             "",
             "| flag | variable | what it does |",
             "|---|---|---|",

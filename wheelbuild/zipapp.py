@@ -34,19 +34,22 @@ def pack_zipapp(
     texts: Mapping[str, str],
     carried: Mapping[str, bytes] | None = None,
     index_url: str | None = None,
+    repository_url: str | None = None,
     pythons: Iterable[str] = PYTHONS,
 ) -> Path:
     """Write `out`, executable; the same input gives the same bytes.
 
     `texts`: what the package's `data` folder shall hold, by file name; `carried`: more of it, of
-    any bytes. `index_url` is baked in as the default index.
+    any bytes. `index_url` is baked in as the default index, `repository_url` as the place whose
+    form asks for a wheel.
     """
     members = _sources()
     members |= {f"apex_installer/data/{name}": text.encode() for name, text in texts.items()}
     members |= {f"apex_installer/data/{name}": data for name, data in (carried or {}).items()}
-    if index_url:
-        defaults = json.dumps({"index_url": index_url})
-        members["apex_installer/data/defaults.json"] = defaults.encode()
+    baked = {"index_url": index_url, "repository_url": repository_url}
+    defaults = {name: url for name, url in baked.items() if url}
+    if defaults:
+        members["apex_installer/data/defaults.json"] = json.dumps(defaults).encode()
     members["compiled_modules.py"] = _text_of("compiled_modules.py").encode()
     members |= _compiled(members, pythons)
     members["__main__.py"] = _text_of("zipapp_main.py").encode()

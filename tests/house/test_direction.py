@@ -17,22 +17,23 @@ FARM_MODULES = sorted(path for path in FARM.rglob("*.py") if "recipes" not in pa
 LAYERS = (  # lowest first; a module imports from its own folder or from a layer below its own
     {"errors", "values", "threads", "closing", "data", ""},
     {"deadline", "model"},
-    {"pick", "present", "account", "read", "get"},
+    {"pick", "present", "account", "read", "get", "describe", "in_the_way", "want"},
     {"put", "make"},
-    {"check", "requirements", "run_check", "situation"},
+    {"check", "requirements", "run_check", "situation", "examine"},
     {"offer", "python_only", "means"},
     {"inputs", "from_index"},
     {"compiling"},
     {"compile_once", "rest"},
-    {"from_source"},
+    {"from_source", "doctor_compile"},
     {"outcomes"},
     {"flow"},
+    {"doctor"},
     {"commands", "background", "prefetch"},
     {"cli"},
     {"__main__"},
 )
 MAY_ALSO = {("put", "read"), ("make", "read"), ("account", "pick"), ("read", "get")}
-PURE = ("model", "pick", "present", "errors", "values")
+PURE = ("model", "pick", "present", "errors", "values", "want", "describe")
 EFFECTS = {"subprocess", "socket", "shutil", "tempfile", "ctypes", "http", "urllib", "logging"}
 TYPING_ONLY = {"typing_extensions"}
 

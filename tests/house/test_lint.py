@@ -17,6 +17,7 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parent.parent.parent
 SHELL = ("farm", "run.sh", ".ci/run")
+FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
@@ -52,6 +53,12 @@ def test_zizmor_finds_nothing(requires_tool: Callable[[str], str]) -> None:
 def test_the_workflows_fit_their_schema(requires_tool: Callable[[str], str]) -> None:
     check = requires_tool("check-jsonschema")
     assert_clean(check, "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS))
+
+
+def test_the_issue_forms_fit_their_schema(requires_tool: Callable[[str], str]) -> None:
+    check = requires_tool("check-jsonschema")
+    assert FORMS
+    assert_clean(check, "--builtin-schema", "vendor.github-issue-forms", *map(str, FORMS))
 
 
 def test_actionlint_finds_nothing(requires_tool: Callable[[str], str]) -> None:

@@ -38,6 +38,7 @@ class Account:
         self.attempts: List[Attempt] = []
         self.findings: List[str] = []
         self.evidence: Tuple[Mapping[str, Any], ...] = ()
+        self.examined: Tuple[Mapping[str, Any], ...] = ()
         self.seconds: Dict[str, float] = {}
         self.cache: Mapping[str, Any] = {}
         self.bytes = {"downloaded": 0, "installed": 0}
@@ -102,6 +103,7 @@ class Account:
             attempts=tuple(self.attempts),
             findings=tuple(self.findings),
             evidence=self.evidence,
+            examined=self.examined,
             seconds=dict(self.seconds),
             bytes=dict(self.bytes),
         )

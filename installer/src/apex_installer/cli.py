@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     # No `choices`: a misspelt flag's value would be refused in its place.
     add("command", nargs="?", default="install", help=f"{', '.join(COMMANDS)} (default: install)")
+    add("subject", nargs="?", help="with doctor: a module, package, wheel or URL to examine")
     add("--index-url", metavar="URL", help="index to take wheels from (https, file or loopback)")
     add("--pypi-url", metavar="URL", help="simple index for what comes from PyPI (default: pip's)")
     add("--cuda-mirror", metavar="URL", help="in place of NVIDIA's address for CUDA archives")
@@ -81,6 +82,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse_words(words: Sequence[str]) -> argparse.Namespace:
+    """The words before `--`; with `doctor`, flags may stand before its subject, too."""
+    parser = build_parser()
+    # It goes over the words twice, which a start need not pay for.
+    parse = parser.parse_intermixed_args if "doctor" in words else parser.parse_args
+    return parse(list(words))
+
+
 def join_variables(
     arguments: argparse.Namespace, environ: Mapping[str, str]
 ) -> Tuple[Mapping[str, Any], List[str]]:
@@ -88,7 +97,7 @@ def join_variables(
     joined, faults = dict(vars(arguments)), []
     for name, value in vars(arguments).items():
         text = environ.get(PREFIX + name.upper())
-        if name == "command" or text is None or value not in (None, False):
+        if name in ("command", "subject") or text is None or value not in (None, False):
             continue
         if value is False:
             if text.lower() not in (*TRUE, *FALSE):
@@ -107,6 +116,8 @@ def build_request(values: Mapping[str, Any], app: Tuple[str, ...], faults: List[
     """Flags and variables to a request; UsageError lists every fault."""
     if values["command"] not in COMMANDS:
         faults.append(f"{values['command']!r} is none of the commands {', '.join(COMMANDS)}")
+    elif values["subject"] is not None and values["command"] != "doctor":
+        faults.append(f"{values['subject']!r}: only doctor takes something to examine")
     at_least = values["at_least"] or AT_LEAST[0]
     if at_least not in AT_LEAST:
         faults.append(f"--at-least {at_least!r} is none of {', '.join(AT_LEAST)}")
@@ -160,8 +171,8 @@ def _seconds(
 
 
 def _default_index_url() -> Optional[str]:
-    defaults = data.read("defaults.json")
-    return json.loads(defaults)["index_url"] if defaults else None
+    defaults: Mapping[str, str] = json.loads(data.read("defaults.json") or "{}")
+    return defaults.get("index_url")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -172,7 +183,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         cut = words.index("--")
         words, app = words[:cut], tuple(words[cut + 1 :])
     try:
-        values, faults = join_variables(build_parser().parse_args(words), os.environ)
+        values, faults = join_variables(parse_words(words), os.environ)
         request = build_request(values, app, faults)
     except UsageError as error:
         _print_last(f"none (usage: {error})")
@@ -223,7 +234,8 @@ def _dispatch(
     from apex_installer import commands  # noqa: PLC0415 - the same
 
     if command == "doctor":
-        return commands.doctor(request, environ=os.environ, account=account)
+        subject = values["subject"]
+        return commands.doctor(request, subject, environ=os.environ, account=account)
     if command == "check":
         run = bool(values["run"])
         return commands.check(request, environ=os.environ, account=account, run=run), ()

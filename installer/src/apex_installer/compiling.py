@@ -21,6 +21,7 @@ from apex_installer.model.entry import Entry
 if TYPE_CHECKING:
     from apex_installer.make.build import Built
     from apex_installer.make.plan_here import Wanted
+    from apex_installer.model.environment import Environment
     from apex_installer.model.request import Request
     from apex_installer.situation import Situation
 
@@ -66,7 +67,17 @@ def _compile(wanted: Wanted, means: Means, situation: Situation) -> Tuple[str, E
 
 def _check_first(wanted: Wanted, means: Means, situation: Situation) -> None:
     """Refuse with every reason at once; else say what is about to be done."""
-    environment, limits, fetched = situation.environment, read_limits(), means.fetched
+    plan, faults = preflight(wanted, means, situation.environment)
+    if faults:
+        raise ToolkitError("; ".join(faults))
+    situation.account.announce(_announcement(wanted, plan, means, situation.request))
+
+
+def preflight(
+    wanted: Wanted, means: Means, environment: Environment
+) -> Tuple[Plan, Tuple[str, ...]]:
+    """What would be done, and all that is in its way; nothing is fetched."""
+    limits, fetched = read_limits(), means.fetched
     parts = parts_to_fetch(fetched, supply=means.supply) if fetched else ()
     plan = Plan(
         cuda=wanted.cell.cuda_text,
@@ -91,9 +102,7 @@ def _check_first(wanted: Wanted, means: Means, situation: Situation) -> None:
             f"no CUDA toolkit equals torch's {plan.cuda} ({where}), and none is pinned to be "
             f"fetched: set CUDA_HOME to a {plan.cuda} toolkit",
         )
-    if faults:
-        raise ToolkitError("; ".join(faults))
-    situation.account.announce(_announcement(wanted, plan, means, situation.request))
+    return plan, tuple(faults)
 
 
 def _announcement(wanted: Wanted, plan: Plan, means: Means, request: Request) -> str:

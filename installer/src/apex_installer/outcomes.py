@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Tuple
+from typing import Callable, Optional, Tuple
 
 from apex_installer.errors import (
     CheckError,
@@ -68,7 +68,23 @@ def try_outcomes(situation: Situation) -> Report:
             account.fail(outcome.name, error)
             continue
         return close_installed(outcome.name, entry, situation)
+    account.find(want(situation))
     return account.close("none", f"none ({account.causes})", dry_run=request.dry_run)
+
+
+def want(situation: Situation) -> Optional[str]:
+    """On a miss, where to ask for the wheel: the farm that packed this copy, if it said so."""
+    from apex_installer import data  # noqa: PLC0415 - only a miss pays for it
+    from apex_installer.want import want_line  # noqa: PLC0415 - the same
+
+    if not situation.request.index_url:
+        return None
+    return want_line(
+        data.read("defaults.json"),
+        situation.environment,
+        situation.modules,
+        situation.account.attempts,
+    )
 
 
 def close_installed(outcome: str, entry: Entry, situation: Situation) -> Report:
@@ -84,6 +100,8 @@ def close_installed(outcome: str, entry: Entry, situation: Situation) -> Report:
     if outcome == PYTHON_ONLY:
         account.find(what)
         line = f"{outcome}, DEGRADED ({account.causes})"
+    if outcome != OUTCOMES[0].name:
+        account.find(want(situation))
     error = requirement_error(situation.recipe, entry.ref, environment)
     if error is not None:
         account.fail(outcome, error)

@@ -8,6 +8,8 @@ from typing import Optional, Tuple
 from apex_installer.errors import RequirementError
 from apex_installer.model.environment import Environment
 from apex_installer.model.recipe import Recipe, Requirement
+from apex_installer.put.installed import Installed
+from apex_installer.put.receipt import read_receipt
 
 
 def missing_requirements(
@@ -41,3 +43,9 @@ def requirement_error(
         f"{environment.interpreter.executable} -m pip install {wanted}",
         breaks_import=any(requirement.needed_for_import for requirement in missing),
     )
+
+
+def ref_of(installed: Optional[Installed]) -> str:
+    """The commit that an Apex of ours is of; `*` where nothing says so."""
+    receipt = read_receipt(installed) if installed is not None else None
+    return str(receipt.entry.get("ref", "*")) if receipt else "*"

@@ -9,7 +9,7 @@ from apex_installer.model.request import Request
 
 def request_of(*words: str, **variables: str) -> Request:
     environ = {f"APEX_INSTALL_{name}": value for name, value in variables.items()}
-    values, faults = cli.join_variables(cli.build_parser().parse_args(words), environ)
+    values, faults = cli.join_variables(cli.parse_words(words), environ)
     return cli.build_request(values, (), faults)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apex_installer import check, cli, commands, flow, from_index
+from apex_installer import check, cli, commands, doctor, flow, from_index
 from apex_installer.errors import CheckError, NoTorchError
 from apex_installer.model.environment import Devices, Gpu
 from support.targets import add_foreign, tree
@@ -49,13 +49,15 @@ class Pod:
         self.environment = tiny_environment(self.target, gpus=HOPPER)
         self.recipe = tiny_recipe()
         self.symbol_fault = ""
+        self.would_compile = ""
         for variable in ("TMPDIR", "XDG_CACHE_HOME", "HOME"):
             (root / variable).mkdir()
             patch.setenv(variable, str(root / variable))
         patch.setattr("tempfile.tempdir", str(root / "TMPDIR"))
-        for module in (flow, commands):
+        for module in (flow, commands, doctor):
             patch.setattr(module, "read_environment", self._read_environment)
             patch.setattr(module, "load_recipe", self._load_recipe)
+        patch.setattr(doctor, "compile_lines", lambda _: (self.would_compile, ()))
         patch.setattr(from_index, "require_symbols", self._require_symbols)
         patch.setattr(from_index, "require_machine_code", lambda _staged, _entry: None)
         patch.setattr(check, "check_symbols", lambda *_paths, **_named: ())

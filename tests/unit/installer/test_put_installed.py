@@ -189,3 +189,18 @@ def test_intact_names_what_is_wrong(tmp_path: Path) -> None:
         "files were changed: apex/__init__.py",
         "files that RECORD does not know: apex/mine.txt",
     )
+
+
+def test_a_developed_one_behind_the_target(tmp_path: Path) -> None:
+    """`setup.py develop`: a link in the target, the checkout further behind on `sys.path`."""
+    target, checkout = tmp_path / "target", tmp_path / "checkout"
+    target.mkdir()
+    add_foreign(checkout, record=False, installer=None)
+    path = (str(target), str(checkout))
+    found = read_installed(str(target), tiny_recipe(), path)
+    assert found is not None
+    assert (found.editable, found.replaceable) == (False, True), "behind: it is but hidden"
+    (target / "apex.egg-link").write_text(f"{checkout}\n.")
+    found = read_installed(str(target), tiny_recipe(), path)
+    assert found is not None
+    assert (found.editable, found.replaceable) == (True, False)

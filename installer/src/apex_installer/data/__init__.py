@@ -1,7 +1,7 @@
 """Data the farm generated from its TOML: recipe.json, checks.json, toolkits.json.
 
-`defaults.json` is there only in a zipapp that was packed with an index URL; `python-only.json`, and
-the wheels that it names, only in one that carries them.
+`defaults.json` is there only in a zipapp that was packed with an index or a repository URL;
+`python-only.json`, and the wheels that it names, only in one that carries them.
 """
 
 from __future__ import annotations

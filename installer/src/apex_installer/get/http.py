@@ -45,6 +45,7 @@ PATIENCE = 4
 """No pause is longer than this part of the time that is left, whatever a server asks for."""
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_FETCH_IT = "the most that is fetched to be looked at: download it and name the file"
 OK, PARTIAL, NOT_SATISFIABLE = 200, 206, 416
 MISSING = frozenset({404, 410})
 TOKEN_WANTED = frozenset({401, 403})
@@ -151,6 +152,22 @@ class Fetcher(Closing):
 
             self._with_attempts(attempt, where=address, progress=lambda: part.longest)
             return part.received
+
+    def save(self, url: str, into: str, *, limit: int) -> int:
+        """Fill the file `into` with whatever is there, at most `limit` bytes; returns how many.
+
+        For what is only looked at: nothing says what the bytes should be. Errors as `fetch` has
+        them; OSError as writing has it.
+        """
+        address = self._allowed(Url.parse(url))
+
+        def attempt() -> int:
+            with self._open(address, {}) as response, open(into, "wb") as file:
+                _check_status(response, address, accepted={OK})
+                file.writelines(_limited(response, address, limit=limit, so=_FETCH_IT))
+                return file.tell()
+
+        return self._with_attempts(attempt, where=address, progress=lambda: 0)
 
     # -- one attempt -----------------------------------------------------------------------------
 
@@ -310,15 +327,24 @@ def _check_status(response: Response, address: Url, *, accepted: Set[int]) -> No
 
 
 def _collect(response: Response, address: Url, *, limit: int) -> bytes:
-    too_long = TrustError(f"{address.shown}: longer than {limit} bytes, which no such document is")
+    collected = bytearray()
+    for piece in _limited(response, address, limit=limit):
+        collected += piece
+    return bytes(collected)
+
+
+def _limited(
+    response: Response, address: Url, *, limit: int, so: str = "which no such document is"
+) -> Iterator[memoryview]:
+    too_long = TrustError(f"{address.shown}: longer than {limit} bytes, {so}")
     if response.length is not None and response.length > limit:
         raise too_long
-    collected = bytearray()
+    had = 0
     for piece in response.body():
-        collected += piece
-        if len(collected) > limit:
+        had += len(piece)
+        if had > limit:
             raise too_long
-    return bytes(collected)
+        yield piece
 
 
 def _opened(address: Url) -> int:

@@ -76,6 +76,8 @@ class Report:
     """One line each: missing requirements, hidden GPUs, a cache that dies with the pod."""
     evidence: Tuple[Mapping[str, Any], ...] = ()
     """Results of `check --run`, one per module."""
+    examined: Tuple[Mapping[str, Any], ...] = ()
+    """What `doctor SUBJECT` read, one per module and library."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Per step, in order; `total` last."""
     bytes: Mapping[str, int] = field(default_factory=dict)

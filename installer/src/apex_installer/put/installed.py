@@ -64,6 +64,8 @@ def read_installed(target: str, recipe: Recipe, path: Sequence[str]) -> Optional
             continue
         found = _read_in(directory, recipe)
         if found is not None:
+            if found.owner != OURS and not found.editable:
+                found = replace(found, editable=_is_developed(recipe.distribution, path))
             return _judged(found, target=target, path=path)
     return None
 
@@ -126,6 +128,11 @@ def _described(path: str, package: str) -> Installed:
     )
 
 
+def _is_developed(distribution: str, path: Sequence[str]) -> bool:
+    """`setup.py develop` leaves a link in place of metadata; the checkout lies elsewhere."""
+    return any(os.path.isfile(os.path.join(one, f"{distribution}.egg-link")) for one in path)
+
+
 def _judged(found: Installed, *, target: str, path: Sequence[str]) -> Installed:
     """Add whether it may be replaced: whole by its RECORD, in the target, and not a link."""
     link = os.path.islink(os.path.join(found.directory, found.package))
@@ -133,7 +140,7 @@ def _judged(found: Installed, *, target: str, path: Sequence[str]) -> Installed:
     # Behind the target it is not even touched: ours, in front of it, is what import finds.
     behind = target in path and list(path).index(target) < list(path).index(found.directory)
     whole = found.has_record and not found.editable and found.owner in REPLACEABLE and not link
-    return replace(found, replaceable=behind or (here and whole))
+    return replace(found, replaceable=(behind and not found.editable) or (here and whole))
 
 
 def _text(path: str) -> str:

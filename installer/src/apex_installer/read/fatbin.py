@@ -7,7 +7,7 @@ libraries of CUDA 12.4 and 13.0. Headers are never compressed, so nothing is unp
 
 from __future__ import annotations
 
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import Iterator, List, NamedTuple, Sequence, Tuple
 
 from apex_installer.errors import CheckError
 from apex_installer.model.arch import Architectures, Version
@@ -42,20 +42,32 @@ def read_architectures(path: str) -> Architectures:
     code for that GPU, and PTX where each has that PTX, since a GPU that finds half of the kernels
     is of no use. CheckError for a file that is damaged or whose containers share nothing.
     """
-    with ElfImage(path) as image:
-        containers = [of_one for of_one in _read_containers(image) if of_one]
-    if not containers:
-        return Architectures()
-    machine_code = [Architectures.of(_archs(codes, _CUBIN), ()) for codes in containers]
-    ptx = [set(_archs(codes, _PTX)) for codes in containers]
-    held = {arch for one in machine_code for arch in one.machine_code}
-    found = Architectures.of(
-        (arch for arch in held if all(_runs(one, arch) for one in machine_code)),
-        set.intersection(*ptx),
-    )
-    if not (found.machine_code or found.ptx):
+    parts = read_parts(path)
+    found = common_to(parts)
+    if parts and not (found.machine_code or found.ptx):
         raise CheckError(f"{path}: no GPU architecture is common to all of its device code")
     return found
+
+
+def common_to(parts: Sequence[Architectures]) -> Architectures:
+    """What all of them can run, and the PTX that each has; maybe nothing."""
+    held = {arch for one in parts for arch in one.machine_code}
+    ptx = [set(one.ptx) for one in parts]
+    return Architectures.of(
+        (arch for arch in held if all(_runs(one, arch) for one in parts)),
+        set.intersection(*ptx) if ptx else (),
+    )
+
+
+def read_parts(path: str) -> Tuple[Architectures, ...]:
+    """What each container holds, alike ones once; empty for a file without device code."""
+    with ElfImage(path) as image:
+        containers = [
+            Architectures.of(_archs(codes, _CUBIN), _archs(codes, _PTX))
+            for codes in _read_containers(image)
+            if codes
+        ]
+    return tuple(dict.fromkeys(containers))
 
 
 def _archs(codes: List[Code], kind: int) -> Tuple[str, ...]:

@@ -34,7 +34,7 @@ class MissingSymbol:
     library: Optional[str]
     """The soname that should have had it, where that can be told."""
     torch: str
-    """The torch that was looked at: `2.11.0+cu130`."""
+    """The torch that was looked at: `2.11.0+cu130`; empty without one."""
     instead: Optional[str] = None
     """A library of the same name but another version that is there."""
 
@@ -57,14 +57,15 @@ def check_symbols(
     modules: Sequence[str],
     *,
     interpreter: Interpreter,
-    torch: Torch,
+    torch: Optional[Torch],
     environ: Optional[Mapping[str, str]] = None,
 ) -> Tuple[MissingSymbol, ...]:
     """Everything that `dlopen(module, RTLD_NOW)` would miss, module by module; empty if nothing.
 
-    CheckError for a module that is no ELF file of this machine. `environ` is the app's, for
-    LD_LIBRARY_PATH and LD_PRELOAD; without it ours.
+    Without a `torch`, in a process that imported none. CheckError for a module that is no ELF file
+    of this machine. `environ` is the app's, for LD_LIBRARY_PATH and LD_PRELOAD; without it ours.
     """
+    version = torch.version if torch else ""
     machine = interpreter.platform.partition("_")[2]
     missing: List[MissingSymbol] = []
     with Process(
@@ -72,16 +73,19 @@ def check_symbols(
         environ=os.environ if environ is None else environ,
         executable=interpreter.executable,
     ) as process:
-        process.import_torch(
-            torch.directory, extension_suffix=interpreter.extension_suffix, path=interpreter.path
-        )
+        if torch:
+            process.import_torch(
+                torch.directory,
+                extension_suffix=interpreter.extension_suffix,
+                path=interpreter.path,
+            )
         lookup = Lookup(process.global_scope)
         for module in modules:
             process.forget_pages()  # 4 MiB at the peak in place of 10
             opened = process.open(module)
-            missing += _missing_libraries(opened, torch)
-            missing += _missing_versions(opened, torch)
-            missing += _missing_symbols(opened, lookup, torch)
+            missing += _missing_libraries(opened, version)
+            missing += _missing_versions(opened, version)
+            missing += _missing_symbols(opened, lookup, version)
     return tuple(dict.fromkeys(missing))
 
 
@@ -118,7 +122,7 @@ class Lookup:
         return None
 
 
-def _missing_libraries(opened: Opened, torch: Torch) -> Iterator[MissingSymbol]:
+def _missing_libraries(opened: Opened, torch: str) -> Iterator[MissingSymbol]:
     for asks, soname in opened.lost:
         stem = soname.partition(".so")[0] + ".so"
         here = sorted(name for name in opened.named if name.startswith(stem) and "/" not in name)
@@ -128,12 +132,12 @@ def _missing_libraries(opened: Opened, torch: Torch) -> Iterator[MissingSymbol]:
             name=soname,
             version=None,
             library=soname,
-            torch=torch.version,
+            torch=torch,
             instead=here[0] if here else None,
         )
 
 
-def _missing_versions(opened: Opened, torch: Torch) -> Iterator[MissingSymbol]:
+def _missing_versions(opened: Opened, torch: str) -> Iterator[MissingSymbol]:
     lost = {soname for _, soname in opened.lost}
     for library in opened.new:
         for need in library.elf.version_needs:
@@ -148,11 +152,11 @@ def _missing_versions(opened: Opened, torch: Torch) -> Iterator[MissingSymbol]:
                     name=need.version,
                     version=None,
                     library=need.library,
-                    torch=torch.version,
+                    torch=torch,
                 )
 
 
-def _missing_symbols(opened: Opened, lookup: Lookup, torch: Torch) -> Iterator[MissingSymbol]:
+def _missing_symbols(opened: Opened, lookup: Lookup, torch: str) -> Iterator[MissingSymbol]:
     for library in opened.new:
         for reference in lookup.undefined(library.elf.references(), opened.scope):
             yield MissingSymbol(
@@ -161,5 +165,5 @@ def _missing_symbols(opened: Opened, lookup: Lookup, torch: Torch) -> Iterator[M
                 name=reference.name,
                 version=reference.version,
                 library=reference.library or library_for(reference.name),
-                torch=torch.version,
+                torch=torch,
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Optional, Sequence
+from typing import Iterable, Optional, Sequence
 
 from apex_installer.errors import NoTorchError
 from apex_installer.model.environment import Torch
@@ -75,4 +75,12 @@ def read_cxx11_abi(directory: str) -> Optional[bool]:
         for string, is_new in _STRING_OF_ABI:
             if elf.defines(_CHECK_FAIL + string):
                 return is_new
+    return None
+
+
+def cxx11_abi_of(undefined: Iterable[str]) -> Optional[bool]:
+    """Which C++ ABI a module's torch had, told by what it asks of that torch; None: not told."""
+    for symbol in undefined:
+        if symbol.startswith(_CHECK_FAIL):
+            return not symbol.endswith("Ss")
     return None

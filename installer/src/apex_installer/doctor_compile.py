@@ -1,0 +1,55 @@
+"""Whether a compile would be possible here: the preflight alone, nothing is fetched or written."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import List, Tuple
+
+from apex_installer.errors import InstallError
+from apex_installer.situation import Situation
+
+
+def compile_lines(situation: Situation) -> Tuple[str, Tuple[str, ...]]:
+    """(what would be compiled, or nothing; what it would use, or all that is in the way)."""
+    from apex_installer.compiling import preflight  # noqa: PLC0415 - doctor alone asks
+    from apex_installer.make.plan_here import plan_compile  # noqa: PLC0415
+    from apex_installer.means import find_means, load_pins  # noqa: PLC0415
+
+    environment = situation.environment
+    if environment.cell is None:
+        return "", ("not for a torch without CUDA",)
+    folder = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - its free space is asked, no more
+    ends = time.monotonic() + situation.request.compile_timeout
+    try:
+        pins = load_pins(situation.request).raw
+        wanted = plan_compile(situation.recipe, environment, situation.modules, pins)
+        files = situation.cache.files()  # asked, never filled
+        means = find_means(situation, files=files, folder=folder, ends=ends)
+        plan, faults = preflight(wanted, means, environment)
+    except InstallError as error:
+        return "", (str(error),)
+    faults = (*faults, *_source_faults(situation))
+    if faults:
+        return "", faults
+    toolkit = f"nvcc {means.there.version} ({means.there.how})" if means.there else ""
+    toolkit = toolkit or f"{plan.fetched / 1e6:.0f} MB of CUDA {plan.cuda} to fetch"
+    line = (
+        f"{', '.join(wanted.modules)} for {wanted.architectures.text}: "
+        f"{plan.cpu_seconds:.0f} CPU-seconds on {plan.width} cores, {toolkit}"
+    )
+    return f"to compile {line}", (f"possible: {line}",)
+
+
+def _source_faults(situation: Situation) -> List[str]:
+    """Where the source would come from; whether the index has it is not asked."""
+    import shutil  # noqa: PLC0415 - doctor alone asks
+
+    request = situation.request
+    if request.source or request.index_url:
+        return []
+    if request.offline or not situation.recipe.raw.get("git_url"):
+        return ["no source: name a checkout with --source DIR"]
+    if not shutil.which("git"):
+        return ["no git: apt-get install git, or name a checkout with --source DIR"]
+    return []
