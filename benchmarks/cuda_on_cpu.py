@@ -23,9 +23,8 @@ def _moved(value: Any) -> Any:
 
 
 def _is_asked_by_apex() -> bool:
-    """By Apex or its tests: torch, and a stand-in that takes its kernels, must know the truth."""
-    name = sys._getframe(2).f_code.co_filename  # noqa: SLF001
-    return "/apex/" in name or "/run_" in name
+    """By Apex alone: torch, and a stand-in that takes its kernels, must know the truth."""
+    return "/apex/" in sys._getframe(2).f_code.co_filename  # noqa: SLF001
 
 
 class CudaOnCpu(TorchFunctionMode):
@@ -68,9 +67,22 @@ def pretend() -> None:
         "manual_seed": None,
         "manual_seed_all": None,
         "synchronize": None,
+        "is_current_stream_capturing": False,
     }.items():
         setattr(cuda, name, lambda *_, value=value, **__: value)
     cuda.Event = Event
     cuda.device = contextlib.nullcontext
     cuda.IntTensor = lambda values: torch.tensor(values, dtype=torch.int32)
     CudaOnCpu().__enter__()
+
+
+def pretend_for_tests() -> None:
+    """The same, and torch's own test classes for devices are made for "cuda"."""
+    from torch.testing._internal import common_device_type  # noqa: PLC0415 - asks for a real GPU
+
+    base = common_device_type.CUDATestBase
+    base._do_cuda_memory_leak_check = base._do_cuda_non_default_stream = False  # noqa: SLF001
+    base.setUpClass = classmethod(lambda cls: setattr(cls, "primary_device", "cuda:0"))
+    if base not in common_device_type.device_type_test_bases:
+        common_device_type.device_type_test_bases.append(base)
+    pretend()

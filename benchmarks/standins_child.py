@@ -129,6 +129,28 @@ def time_optimizers(*, small: bool, device: str) -> Numbers:
     return times
 
 
+def capture_step() -> str:
+    """Whether a CUDA graph captures a capturable step: nothing in it may wait for the GPU."""
+    from apex import optimizers  # noqa: PLC0415 - the install's
+
+    parameters = make_parameters(torch.float16, small=True, device="cuda")
+    optimizer = optimizers.FusedAdam(parameters, capturable=True, master_weights=True)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        optimizer.step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            optimizer.step()
+    except RuntimeError as error:
+        return f"no: {str(error).splitlines()[0]}"
+    before = parameters[0].detach().clone()
+    graph.replay()
+    return "no: a replay changes nothing" if torch.equal(parameters[0], before) else "yes"
+
+
 class Block(torch.nn.Module):
     """The parts of SeedVR's that meet Apex: norms as it makes them, modulated in place."""
 
@@ -230,6 +252,7 @@ def main() -> int:
         found: dict[str, Any] = {
             "norms": time_norms(small=arguments.small, device=device),
             "optimizers": time_optimizers(small=arguments.small, device=device),
+            "captured by a graph": "" if arguments.small else capture_step(),
         }
     elif arguments.what == "block":
         found = run_block(arguments.paths[0], small=arguments.small, device=device)

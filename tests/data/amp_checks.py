@@ -232,6 +232,22 @@ def sgd(shapes, kind, decay, how, first, late, factor, haste):
         near_all(lists[3], weights, torch.float16, "the model's weights")
 
 
+def halves_go_by_rounded_steps():
+    """As the kernel's `half += float` has it; so a step of torch's own SGD is met to the bit."""
+    choose("fused")
+    torch.manual_seed(2)
+    mine = [torch.rand(5000).half()]
+    momenta, other = [torch.zeros(5000).half()], torch.nn.Parameter(mine[0].clone())
+    theirs = torch.optim.SGD([other], lr=0.25, momentum=0.125)
+    for number in range(5):
+        other.grad = torch.rand(5000).half()
+        theirs.step()
+        lists = [[other.grad], mine, momenta]
+        words = (0.0, 0.125, 0.0, 0.25, False, number == 0, False, 1.0)
+        amp.multi_tensor_sgd(CHUNK, flag(), lists, *words)
+        assert torch.equal(mine[0], other)
+
+
 def adam_reference(grads, params, means, squares, *, decoupled, step, decay, corrected):
     first, second = (1 - 0.8**step, 1 - 0.9**step) if corrected else (1, 1)
     for g, p, m, v in zip(grads, params, means, squares, strict=True):
@@ -380,6 +396,7 @@ for check in (
     axpby,
     l2norm,
     sgd,
+    halves_go_by_rounded_steps,
     adam,
     adam_capturable,
     adam_capturable_master,

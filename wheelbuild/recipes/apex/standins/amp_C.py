@@ -42,6 +42,11 @@ _AT_ONCE = 1 << 27
 """Elements, of one list, whose copies in float32 are held at the same time."""
 _DECOUPLED = 1
 """Adam's and LAMB's mode that applies weight decay apart from the gradient; 0: within it."""
+_HALVES = (torch.float16, torch.bfloat16)
+_NORM_WIDENS = any(
+    argument.name == "dtype" for argument in torch.ops.aten._foreach_norm.Scalar._schema.arguments
+)
+"""Whether torch takes norms of halves in float32 without a copy."""
 _told: list[str] = []
 
 
@@ -161,11 +166,12 @@ def _report(noop_flag: Tensor, tensors: Sequence[Tensor]) -> None:
 
 def _norms(tensors: Sequence[Tensor], noop_flag: Tensor) -> Tensor:
     """The L2 norm of each, float32, shape (number of tensors,); the flag as `_set_where`."""
-    found = [
-        norm
-        for (batch,) in _batches([tensors], whole=True)
-        for norm in torch._foreach_norm(_single(batch))
-    ]
+    found: list[Tensor] = []
+    for (batch,) in _batches([tensors], whole=True):
+        if _NORM_WIDENS and all(tensor.dtype in _HALVES for tensor in batch):
+            found += torch._foreach_norm(batch, 2, dtype=torch.float32)
+        else:
+            found += torch._foreach_norm(_single(batch))
     norms = torch.stack(found)
     _set_where(noop_flag, norms)
     return norms
@@ -273,7 +279,12 @@ def multi_tensor_sgd(
             slopes = torch._foreach_add(slopes, means, alpha=momentum) if nesterov else means
         if wd and wd_after_momentum:
             slopes = torch._foreach_add(slopes, weights, alpha=wd)
-        torch._foreach_add_(weights, slopes, alpha=-lr)
+        if params[0].dtype != torch.float32:  # the step is rounded before it is added, too
+            steps = torch._foreach_mul(slopes, lr)
+            slopes, lr_left = [one.to(to.dtype).float() for one, to in zip(steps, params)], 1.0
+        else:
+            lr_left = lr
+        torch._foreach_add_(weights, slopes, alpha=-lr_left)
         for targets in (params, *models):
             _copy(targets, weights)
 
@@ -296,8 +307,10 @@ class _Adam(NamedTuple):
         """With float32 numbers of that device; without bias correction it is step infinity."""
 
         def number(value: float | Tensor) -> Tensor:
-            found = torch.as_tensor(value, dtype=torch.float32, device=device)
-            return found.reshape(())
+            if isinstance(value, torch.Tensor):
+                return value.reshape(()).to(device, torch.float32)
+            # Filled on the device: a graph captures no copy from the host.
+            return torch.full((), value, dtype=torch.float32, device=device)
 
         return self._replace(
             lr=number(self.lr) if isinstance(self.lr, torch.Tensor) else self.lr,
