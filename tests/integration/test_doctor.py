@@ -222,7 +222,20 @@ def test_json_holds_the_facts_of_each_module(pod: TinyPod) -> None:
     assert (found["machine_code"], found["ptx"]) == (["8.0", "9.0"], [])
     assert (found["needed"], found["needs_torch"]) == (["libc10.so"], True)
     assert (found["cxx11_abi"], found["cuda"], found["undefined"]) == (True, None, 1)
+    assert found["missing"] == []
     assert (report["exit_code"], report["line"]) == (0, ended.line.removeprefix("apex: "))
+
+
+def test_what_each_module_misses_is_listed(pod: TinyPod) -> None:
+    names = tuple(f"missing_{number}" for number in range(5))
+    subject = module(pod, TinyElf(undefined=names).data())
+    ended = doctor(pod, subject)
+    assert ended.code == 3
+    assert "\n  undefined symbol missing_0: no library defines it\n" in ended.out
+    assert "missing_3" not in ended.out
+    assert "\n  and 2 more\n" in ended.out
+    (found,) = json.loads(doctor(pod, subject, "--json").out)["examined"]
+    assert len(found["missing"]) == 5
 
 
 def test_without_a_gpu_that_is_said(pod: TinyPod) -> None:
