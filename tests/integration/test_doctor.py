@@ -17,14 +17,23 @@ from support.probe_modules import compile_plain
 from support.targets import add_foreign
 from support.tiny_elf import TinyElf
 from support.tiny_fatbin import fatbin
-from support.tiny_pod import CPU_PY, SUFFIX, TAG, Kit, TinyPod, make_kit, module_bytes, state_of
+from support.tiny_pod import (
+    CPU_PY,
+    SUFFIX,
+    TAG,
+    Ended,
+    Kit,
+    TinyPod,
+    make_kit,
+    module_bytes,
+    state_of,
+)
 from support.wheels import MODULE, VERSION
 from wheelbuild.cli import main as farm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.tiny_pod import Ended
     from support.torch_environments import TorchEnvironment
 
 pytestmark = pytest.mark.integration
@@ -46,8 +55,10 @@ def pod(tmp_path: Path, kit: Kit) -> TinyPod:
 def doctor(pod: TinyPod, *words: str, **environ: str) -> Ended:
     """Whose every run must leave all as it was."""
     before = state_of(pod.root)
-    ended = pod.run("doctor", *words, **environ)
+    done = pod.process("doctor", *words, **environ)
+    in_json = pod.process("doctor", *words, "--json", **environ)
     assert state_of(pod.root) == before
+    ended = Ended(done.returncode, done.stdout, done.stderr, json.loads(in_json.stdout))
     assert all(line.startswith("apex: ") for line in ended.lines), ended.err
     return ended
 
@@ -215,14 +226,27 @@ def test_the_answer_is_a_sentence_and_a_code(pod: TinyPod, name: str) -> None:
 
 
 def test_json_holds_the_facts_of_each_module(pod: TinyPod) -> None:
-    ended = doctor(pod, str(wheel(pod)), "--json")
-    report = json.loads(ended.out)
+    ended = doctor(pod, str(wheel(pod)))
+    report = ended.report
     (found,) = report["examined"]
     assert (found["name"], found["python"], found["machine"]) == (MODULE, TAG, "x86_64")
     assert (found["machine_code"], found["ptx"]) == (["8.0", "9.0"], [])
     assert (found["needed"], found["needs_torch"]) == (["libc10.so"], True)
     assert (found["cxx11_abi"], found["cuda"], found["undefined"]) == (True, None, 1)
+    assert found["missing"] == []
     assert (report["exit_code"], report["line"]) == (0, ended.line.removeprefix("apex: "))
+
+
+def test_what_each_module_misses_is_listed(pod: TinyPod) -> None:
+    names = tuple(f"missing_{number}" for number in range(5))
+    subject = module(pod, TinyElf(undefined=names).data())
+    ended = doctor(pod, subject)
+    assert ended.code == 3
+    assert "\n  undefined symbol missing_0: no library defines it\n" in ended.out
+    assert "missing_3" not in ended.out
+    assert "\n  and 2 more\n" in ended.out
+    (found,) = ended.report["examined"]
+    assert len(found["missing"]) == 5
 
 
 def test_without_a_gpu_that_is_said(pod: TinyPod) -> None:

@@ -204,10 +204,10 @@ def _run(request: Request, values: Mapping[str, Any]) -> int:
     except Exception as error:  # noqa: BLE001 - a bug must not keep the container from starting
         path = _write_bug()
         report = account.close("none", f"none (bug: {error!r}; log: {path})")
-        _write_status(report, exit_code=EXIT_BUG)
+        _write_status(report, exit_code=EXIT_BUG, command=values["command"])
         _print_last(report.line)
         return EXIT_BUG
-    _write_status(report, exit_code=report.exit_code)
+    _write_status(report, exit_code=report.exit_code, command=values["command"])
     if values["json"]:
         print(json.dumps(report.to_json(), indent=1))
     for line in () if values["quiet"] or values["json"] else lines:
@@ -254,8 +254,13 @@ def _ignore(line: str) -> None:
     """Drop a line that nobody asked for."""
 
 
-def _write_status(report: Report, *, exit_code: int) -> None:
-    """Leave the report in the temporary directory for readiness probes; never a reason to fail."""
+def _write_status(report: Report, *, exit_code: int, command: str) -> None:
+    """Leave the report in the temporary directory for readiness probes; never a reason to fail.
+
+    `doctor` leaves none: whoever examines something in a pod that runs says nothing of the pod.
+    """
+    if command == "doctor":
+        return
     folder = _temporary_directory()
     part = os.path.join(folder, f"apex-install-{os.getpid()}-{os.urandom(4).hex()}.part")
     try:

@@ -47,7 +47,7 @@ class Way(NamedTuple):
 def doctor(
     request: Request, *, environ: Mapping[str, str], account: Account
 ) -> Tuple[Report, Tuple[str, ...]]:
-    """Changes nothing; the report, and lines for people. Exit code 0 where an install would."""
+    """Changes nothing; the report, and lines for people. Exit code 0: an Apex would come to be."""
     head = f"apex-install {apex_installer.__version__}"
     recipe = load_recipe()
     modules = required_modules(recipe, request)

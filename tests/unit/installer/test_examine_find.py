@@ -145,6 +145,24 @@ def test_a_module_and_a_folder(place: Place) -> None:
     assert (found.kind, names(found)) == ("package", ["pkg.m", "pkg.sub.n"])
 
 
+def test_the_folder_of_a_package_stands_for_the_package(place: Place) -> None:
+    place.add("apex/__init__.py", f"{MODULE}{SUFFIX}", "apex/a.so")
+    found = place.find(str(place.packages / "apex"))
+    assert (names(found), found.is_ours) == (["apex.a", MODULE], True)
+
+
+def test_a_checkout_does_not_stand_for_what_is_installed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.root / "checkout/apex").mkdir(parents=True)
+    (place.root / "checkout/plain").touch()
+    monkeypatch.chdir(place.root / "checkout")
+    place.add("apex/__init__.py", f"{MODULE}{SUFFIX}", "plain/m.so")
+    assert names(place.find("apex")) == [MODULE]
+    assert names(place.find("plain")) == ["plain.m"]
+    assert place.find("./apex").found == ()
+
+
 def test_a_wheel(place: Place) -> None:
     made = make_wheel(place.root, module_bytes={MODULE: TinyElf().data()})
     found = place.find(str(made.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import List, Mapping, Optional, Sequence, Tuple
 
 import apex_installer
@@ -40,6 +41,8 @@ from apex_installer.read.torch_places import find_torches
 
 SHOWN = 12
 """Modules that are told line by line; `--json` tells all."""
+SHOWN_MISSING = 3
+"""Of what one of them misses."""
 EVERYWHERE = ("libc.", "libm.", "libdl.", "librt.", "libpthread.", "libgcc_s.", "ld-linux")
 """Needed libraries that no line mentions."""
 MOST_TORCHES = 4
@@ -81,10 +84,11 @@ def examine(
         )
         of_gpus = gpu_notes(modules, here) if not subject.is_ours else ()
         notes = [*subject.notes, *of_gpus, *_elsewhere(modules, missing, environ)]
-    account.examined = tuple(one.to_json() for one in files)
+    lines_of = {one.path: _missing_lines(one, missing) for one in files}
+    account.examined = tuple({**one.to_json(), "missing": lines_of[one.path]} for one in files)
     lines = [f"apex-install {apex_installer.__version__}", *_place_lines(here)]
     lines += [f"subject: {subject.title} ({subject.kind}) in {subject.where}"]
-    lines += _module_lines(files)
+    lines += _module_lines(files, lines_of)
     for note in notes:
         account.find(note)
     line = _answer(subject, files, here, faults)
@@ -185,9 +189,20 @@ def _elsewhere(
 # -- words ---------------------------------------------------------------------------------------
 
 
-def _module_lines(files: Sequence[ModuleFacts]) -> List[str]:
-    lines = [_module_line(one) for one in files[:SHOWN]]
-    more = len(files) - len(lines)
+def _missing_lines(one: ModuleFacts, missing: Sequence[MissingSymbol]) -> List[str]:
+    base = os.path.basename(one.path)
+    return [lost.line.replace(base, "", 1).lstrip(": ") for lost in missing if lost.module == base]
+
+
+def _module_lines(files: Sequence[ModuleFacts], missing: Mapping[str, Sequence[str]]) -> List[str]:
+    lines = []
+    for one in files[:SHOWN]:
+        lines.append(_module_line(one))
+        lost = missing[one.path]
+        lines += [f"  {line}" for line in lost[:SHOWN_MISSING]]
+        more = len(lost) - SHOWN_MISSING
+        lines += [f"  and {more} more"] if more > 0 else []
+    more = len(files) - SHOWN
     return [*lines, f"and {more} more: --json tells all"] if more > 0 else lines
 
 
@@ -196,7 +211,7 @@ def _module_line(one: ModuleFacts) -> str:
     if one.damaged:
         return f"{kind} {one.file}: {one.damaged}"
     code = code_text(one.everywhere) or (one.parts and "GPU code") or "no GPU code"
-    rest = code_text(one.anywhere) if one.anywhere != one.everywhere else ""
+    rest = code_text(one.only_in_parts)
     needed = " ".join(soname for soname in one.needed if not soname.startswith(EVERYWHERE))
     facts = [
         one.python,

@@ -69,9 +69,18 @@ class ModuleFacts(NamedTuple):
             (arch for part in self.parts for arch in part.ptx),
         )
 
+    @property
+    def only_in_parts(self) -> Architectures:
+        """What some part holds, and not every part runs on."""
+        everywhere, anywhere = self.everywhere, self.anywhere
+        return Architectures.of(
+            set(anywhere.machine_code) - set(everywhere.machine_code),
+            set(anywhere.ptx) - set(everywhere.ptx),
+        )
+
     def to_json(self) -> Dict[str, Any]:
         """For the report."""
-        everywhere, anywhere = self.everywhere, self.anywhere
+        everywhere = self.everywhere
         return {
             "name": self.name,
             "file": self.file,
@@ -81,7 +90,7 @@ class ModuleFacts(NamedTuple):
             "python": self.python or None,
             "machine_code": list(everywhere.machine_code),
             "ptx": list(everywhere.ptx),
-            "only_in_parts": _text_of_rest(anywhere, everywhere),
+            "only_in_parts": self.only_in_parts.text,
             "needed": list(self.needed),
             "floors": dict(self.floors),
             "undefined": self.undefined,
@@ -89,13 +98,6 @@ class ModuleFacts(NamedTuple):
             "cxx11_abi": self.cxx11_abi,
             "cuda": self.cuda or None,
         }
-
-
-def _text_of_rest(anywhere: Architectures, everywhere: Architectures) -> str:
-    return Architectures.of(
-        set(anywhere.machine_code) - set(everywhere.machine_code),
-        set(anywhere.ptx) - set(everywhere.ptx),
-    ).text
 
 
 def read_module_facts(found: Found) -> ModuleFacts:

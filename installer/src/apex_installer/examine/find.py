@@ -46,19 +46,32 @@ def find_subject(
     """
     if "://" in text:
         subject = _of_address(text, folder=folder, path=path, fetch=fetch)
+    elif not is_path(text):
+        subject = _of_name(text, path, suffix=suffix, recipe=recipe)
     elif os.path.isdir(text):
-        subject = folder_subject(os.path.abspath(text))
-    elif is_path(text):
-        subject = _of_file(os.path.abspath(text), shown=text, folder=folder, path=path)
+        subject = _of_folder(os.path.abspath(text), suffix=suffix, recipe=recipe)
     else:
-        ours = normalized(text) in (normalized(recipe.package), normalized(recipe.distribution))
-        extra = sorted({one for group in recipe.groups.values() for one in group}) if ours else ()
-        subject = find_package(text, path, suffix=suffix, extra=extra)
-    is_ours = normalized(subject.name) in (
-        normalized(recipe.package),
-        normalized(recipe.distribution),
-    )
-    return subject._replace(is_ours=is_ours and subject.kind != "module")
+        subject = _of_file(os.path.abspath(text), shown=text, folder=folder, path=path)
+    is_ours = subject.kind != "module" and _is_ours(subject.name, recipe)
+    return subject._replace(is_ours=is_ours)
+
+
+def _is_ours(name: str, recipe: Recipe) -> bool:
+    return normalized(name) in (normalized(recipe.package), normalized(recipe.distribution))
+
+
+def _of_name(name: str, path: Sequence[str], *, suffix: str, recipe: Recipe) -> Subject:
+    modules = {one for group in recipe.groups.values() for one in group}
+    extra = sorted(modules) if _is_ours(name, recipe) else ()
+    return find_package(name, path, suffix=suffix, extra=extra)
+
+
+def _of_folder(folder: str, *, suffix: str, recipe: Recipe) -> Subject:
+    """A package's folder stands for the package, whose modules may lie beside it."""
+    parent, name = os.path.split(folder)
+    if os.path.isfile(os.path.join(folder, "__init__.py")) and not is_path(name):
+        return _of_name(name, [parent], suffix=suffix, recipe=recipe)
+    return folder_subject(folder)
 
 
 def _of_address(text: str, *, folder: str, path: Sequence[str], fetch: Fetch) -> Subject:
@@ -86,6 +99,8 @@ def _of_address(text: str, *, folder: str, path: Sequence[str], fetch: Fetch) ->
 
 
 def _of_file(file: str, *, shown: str, folder: str, path: Sequence[str]) -> Subject:
+    if not os.path.lexists(file) and "/" not in shown and not shown.endswith((".whl", ".so")):
+        raise UsageError(f"{shown!r} is no path, address or import name")
     try:
         kind = kind_of_file(file)
     except OSError as error:

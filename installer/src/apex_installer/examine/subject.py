@@ -69,8 +69,11 @@ def kind_of_file(path: str) -> str:
 
 
 def is_path(text: str) -> bool:
-    """Whether a subject is meant as a path: it has a slash, such an ending, or is there."""
-    return "/" in text or text.endswith((".whl", ".so")) or os.path.isfile(text)
+    """Whether a subject is meant as a path: by a slash, an ending, or as no name can be.
+
+    A folder of the package's name in a checkout does not stand for what is installed.
+    """
+    return "/" in text or text.endswith((".whl", ".so")) or not _NAME.match(text)
 
 
 def is_object(name: str) -> bool:
@@ -105,8 +108,6 @@ def find_package(name: str, path: Sequence[str], *, suffix: str, extra: Iterable
     `extra`: top-level modules that belong to it, for installs that list nothing. UsageError where
     there is none.
     """
-    if not _NAME.match(name):
-        raise UsageError(f"{name!r} is no path, address or import name")
     for directory in dict.fromkeys(path):
         if os.path.isdir(directory):
             found = _in_directory(name, directory, suffix, extra)
