@@ -329,7 +329,12 @@ def test_the_app_s_own_interpreter_is_the_one_that_is_asked(pod: Pod) -> None:
     assert list(app.glob("venv/lib/*/site-packages/apex/__init__.py"))
 
 
-def test_killed_while_it_installs_leaves_no_process(pod: Pod) -> None:
+@pytest.mark.parametrize("number", [1, 2, 15])
+@pytest.mark.parametrize("whole_group", [True, False])
+def test_a_signal_while_it_installs_ends_all_at_once(
+    pod: Pod, number: int, *, whole_group: bool
+) -> None:
+    """`docker stop` sends one to process 1 alone, a terminal to the whole group."""
     pod.serve(server.silent())
     pod.environ["APEX_INSTALL_DEADLINE"] = "30"
     process = subprocess.Popen(
@@ -339,9 +344,13 @@ def test_killed_while_it_installs_leaves_no_process(pod: Pod) -> None:
         start_new_session=True,
     )
     time.sleep(0.5)
-    os.killpg(process.pid, 15)
-    process.wait(timeout=5)
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    assert process.wait(timeout=5) in (128 + number, -number)
     ends = time.monotonic() + 2
     while session_of(process.pid) and time.monotonic() < ends:
         time.sleep(0.02)
     assert not session_of(process.pid)
+
+
+def test_the_app_s_signals_are_its_own(pod: Pod) -> None:
+    assert pod.start("sh", "-c", "kill -s TERM $$; sleep 1").code == -15
