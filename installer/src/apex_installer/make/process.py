@@ -86,7 +86,7 @@ class Child:
         )
 
     def end(self) -> None:
-        """Kill the whole tree, daemons too, and wait until it is gone, for some 2 s at most.
+        """Kill the whole tree, daemons too, and wait until it is gone, for 2 s at most.
 
         What hangs in the kernel is left.
         """

@@ -19,7 +19,7 @@ from typing import Dict, List, Set
 
 VARIABLE = "_APEX_INSTALL_TREE"
 """Words, one per tree that a process belongs to: a build in a build belongs to both."""
-PATIENCE = 2.0
+PATIENCE = 1.5
 """Seconds to wait for what was killed; what hangs in the kernel goes on hanging (proc(5), D)."""
 SHORTEST = 16
 """Characters of a mark; a shorter one could be another's."""
