@@ -1,6 +1,6 @@
 #!/bin/sh
 # A pod's entry point: install Apex, which says so in one line, then become the app. Nothing that
-# the installer does, or fails to do, keeps the app from starting.
+# the installer does, or fails to do, keeps the app from starting; a signal to us ends both.
 #
 #   ./run.sh python app.py     without a command: install and exit
 #
@@ -14,15 +14,25 @@ install() {
   [ -r "$pyz" ] || pyz=/opt/apex-install.pyz
   for python in python3 python; do
     if [ -r "$pyz" ] && command -v "$python" >/dev/null 2>&1; then
-      "$python" "$pyz" -- "$@"
+      "$python" "$pyz" -- "$@" </dev/null &
+      child=$!
+      wait "$child"
       return
     fi
   done
   echo "apex: none (no python3 on PATH, or no apex-install.pyz beside $0 or in /opt)" >&2
   return 3
 }
+# A shell waits for its child before it heeds a signal, and process 1 never does.
+end() {
+  kill "$child" 2>/dev/null && wait "$child"
+  exit "$1"
+}
 
-code=0
+code=0 child=
+trap 'end 129' HUP
+trap 'end 130' INT
+trap 'end 143' TERM
 [ "${APEX_INSTALL_SKIP:-0}" = 1 ] || install "$@" || code=$?
 if [ "$#" -eq 0 ] || { [ "$code" -ne 0 ] && [ "${APEX_INSTALL_STRICT:-0}" = 1 ]; }; then
   exit "$code"

@@ -16,7 +16,7 @@ FARM_MODULES = sorted(path for path in FARM.rglob("*.py") if "recipes" not in pa
 
 LAYERS = (  # lowest first; a module imports from its own folder or from a layer below its own
     {"errors", "values", "threads", "closing", "data", ""},
-    {"deadline", "model"},
+    {"deadline", "model", "watchdog"},
     {"pick", "present", "account", "read", "get", "describe", "in_the_way", "want"},
     {"put", "make"},
     {"check", "requirements", "run_check", "situation", "examine"},

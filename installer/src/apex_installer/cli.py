@@ -14,6 +14,7 @@ from apex_installer.account import Account
 from apex_installer.errors import EXIT_BUG, EXIT_USAGE, InstallError, UsageError
 from apex_installer.model.report import AT_LEAST, Report
 from apex_installer.model.request import Request
+from apex_installer.watchdog import Watchdog
 
 COMMANDS = ("install", "doctor", "check", "prefetch", "remove")
 PREFIX = "APEX_INSTALL_"
@@ -177,6 +178,7 @@ def _default_index_url() -> Optional[str]:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command; the last line on stderr is greppable, the code is documented."""
+    _fill_standard_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     app: Tuple[str, ...] = ()
     if "--" in words:
@@ -189,6 +191,21 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         _print_last(f"none (usage: {error})")
         return EXIT_USAGE
     return _run(request, values)
+
+
+def _fill_standard_streams() -> None:
+    """A pod may start us without some: what we open must not take a number below 3 then.
+
+    And without a stderr our lines would go to stdout, which is the app's.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - to the end
 
 
 def _run(request: Request, values: Mapping[str, Any]) -> int:
@@ -226,7 +243,8 @@ def _dispatch(
     if command == "install":
         from apex_installer.flow import install  # noqa: PLC0415 - pods pay for every import
 
-        return install(request, environ=os.environ, account=account), ()
+        with Watchdog(request.deadline + request.compile_timeout):
+            return install(request, environ=os.environ, account=account), ()
     if command == "prefetch":
         from apex_installer.prefetch import prefetch  # noqa: PLC0415 - the same
 

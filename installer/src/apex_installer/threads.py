@@ -9,6 +9,10 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
+class LateError(Exception):
+    """The call has not come back in time."""
+
+
 class Later(Generic[_Result]):
     """A call that another thread makes meanwhile."""
 
@@ -20,12 +24,17 @@ class Later(Generic[_Result]):
         self._running.acquire()
         _thread.start_new_thread(self._run, (call,))
 
-    def take(self) -> _Result:
-        """Wait for it: what it returned, or raise what it raised."""
-        with self._running:
-            if self._failure is not None:
-                raise self._failure
-            return self._results[0]
+    def take(self, *, seconds: float = -1) -> _Result:
+        """Wait for it, for so long at most: what it returned, or raise what it raised.
+
+        LateError where it goes on; nobody ends it, and the end of the process does not wait for it.
+        """
+        if not self._running.acquire(timeout=seconds):
+            raise LateError
+        self._running.release()
+        if self._failure is not None:
+            raise self._failure
+        return self._results[0]
 
     def _run(self, call: Callable[[], _Result]) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,18 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(monkeypatch)
+
+
+def test_a_driver_that_never_answers_is_given_up(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(devices, "read_by_nvml", lambda *_: gate.wait(20) and None)
+    monkeypatch.setattr(devices, "LIMIT", 0.02)
+    found = machine.read()
+    gate.set()
+    assert (found.gpus, found.source) == ((), "none")
+    assert found.note == "the driver did not answer within 0.02 s: its GPUs are not known"
 
 
 def test_nvml_is_enough(machine: Machine) -> None:

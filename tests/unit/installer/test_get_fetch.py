@@ -107,7 +107,7 @@ BAD: dict[str, tuple[faults.Handler, type[InstallError], str]] = {
     "redirect-nowhere": (faults.status("302 Found"), DownloadError, "more than 5 redirects"),
     "redirect-to-file": (faults.redirect("file:///etc/passwd"), TrustError, "less safe place"),
     "redirect-to-script": (faults.redirect("javascript:x"), TrustError, "bad address"),
-    "redirect-to-http": (faults.redirect("http://h.example/x"), UsageError, "--allow-http"),
+    "redirect-to-http": (faults.redirect("http://h.example/x"), TrustError, "--allow-http"),
 }
 
 

@@ -6,7 +6,7 @@ import _thread
 
 import pytest
 
-from apex_installer.threads import Later, map_in_threads
+from apex_installer.threads import LateError, Later, map_in_threads
 
 
 def test_a_later_call_runs_beside_ours() -> None:
@@ -22,6 +22,16 @@ def test_a_later_failure_is_raised_when_it_is_taken() -> None:
     later = Later(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         later.take()
+
+
+def test_a_call_that_does_not_come_back_is_waited_for_so_long() -> None:
+    gate = _thread.allocate_lock()
+    gate.acquire()
+    later = Later(gate.acquire)
+    with pytest.raises(LateError):
+        later.take(seconds=0.02)
+    gate.release()
+    assert later.take(seconds=20) is True
 
 
 @pytest.mark.parametrize("threads", [1, 3, 9])

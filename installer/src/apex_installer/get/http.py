@@ -90,7 +90,7 @@ class Fetcher(Closing):
         """
         source = Url.parse(base)
         target = source.joined(relative)
-        _check_no_downgrade(source, target)
+        self._check_no_downgrade(source, target)
         self._remember(source)
         return target._replace(credentials="").text
 
@@ -202,7 +202,7 @@ class Fetcher(Closing):
                 return
             self.close()
             target = address.joined(response.headers.get("location", ""))
-            _check_no_downgrade(address, target)
+            self._check_no_downgrade(address, target)
             address = self._allowed(target)
         raise DownloadError(f"{address.shown}: more than {MAX_REDIRECTS} redirects")
 
@@ -230,6 +230,16 @@ class Fetcher(Closing):
             f"{address.shown}: plain http is taken from this machine alone, since the index is not "
             "signed; use https:// or say --allow-http"
         )
+
+    def _check_no_downgrade(self, source: Url, target: Url) -> None:
+        """What a server points to is its own fault, and no wish of the user's."""
+        weaker = (target.scheme == "file") != (source.scheme == "file") and target.scheme == "file"
+        if weaker or (source.scheme == "https" and target.scheme == "http"):
+            raise TrustError(f"{source.shown} points to {target.shown}, a less safe place: refused")
+        if target.scheme == "http" and not (target.is_loopback or self._allow_http):
+            raise TrustError(
+                f"{source.shown} points to {target.shown}, plain http: refused without --allow-http"
+            )
 
     # -- trying again ----------------------------------------------------------------------------
 
@@ -299,12 +309,6 @@ def _headers(address: Url) -> Dict[str, str]:
         )
         headers["Authorization"] = f"Basic {base64.b64encode(raw).decode('ascii')}"
     return headers
-
-
-def _check_no_downgrade(source: Url, target: Url) -> None:
-    weaker = (target.scheme == "file") != (source.scheme == "file") and target.scheme == "file"
-    if weaker or (source.scheme == "https" and target.scheme == "http"):
-        raise TrustError(f"{source.shown} points to {target.shown}, a less safe place: refused")
 
 
 def _check_status(response: Response, address: Url, *, accepted: Set[int]) -> None:

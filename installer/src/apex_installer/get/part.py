@@ -120,7 +120,10 @@ class Part:
             self.check_announced(os.fstat(source).st_size)
             while self.length < self._size:
                 check(f"copying {self._where}")
-                piece = os.read(source, CHUNK)
+                try:
+                    piece = os.read(source, CHUNK)
+                except OSError as error:
+                    raise DownloadError(f"{self._where}: {error.strerror}") from error
                 if not piece:
                     break
                 self.write(piece)

@@ -1,21 +1,34 @@
 """One child process with all that it starts: its own session, its resource use, its end.
 
-nvcc starts cudafe++, cicc, ptxas and gcc below itself. They share nvcc's process group, so ending
-the group ends them all; the private TMPDIR that they wrote to is the caller's to remove.
+nvcc starts cudafe++, cicc, ptxas and gcc below itself, and a wrapper around it may start a daemon.
+All bear a mark in their environment, by which they are found and ended; a guard does it where we
+were killed ourselves. The private TMPDIR that they wrote to is the caller's to remove.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import inspect
+import itertools
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping, Optional, Sequence
+from typing import Any, Iterator, List, Mapping, Optional, Sequence
 
 from apex_installer.errors import DeadlineError
+from apex_installer.make import tree as guard_program
+from apex_installer.make.tree import PATIENCE, VARIABLE, end_marked
+
+_TICK = 0.01
+_guards: List[subprocess.Popen[bytes]] = []
+_numbers = itertools.count()
+_MARK = f"{os.urandom(16).hex()}-"
+"""All that this process starts bears it; a number follows, one per child."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +53,16 @@ class Child:
         folder: str,
         words: str,
         nice: int = 0,
+        tree: str = "",
     ) -> None:
-        """Start it; OSError where the program cannot be started."""
+        """Start it, in a tree of `new_tree` if one is named; OSError where it cannot be started."""
+        _start_guard()
+        self._mark = f"{tree or _MARK}{next(_numbers)};"
         with open(words, "wb") as file:
             self._process = subprocess.Popen(
                 list(argv),
                 cwd=folder,
-                env=dict(environ),
+                env={**environ, VARIABLE: f"{os.environ.get(VARIABLE, '')} {self._mark}"},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -58,10 +74,7 @@ class Child:
 
     def poll(self) -> Optional[Ended]:
         """How it ended, or None while it runs."""
-        return self._wait(os.WNOHANG)
-
-    def _wait(self, options: int) -> Optional[Ended]:
-        pid, status, usage = os.wait4(self._process.pid, options)
+        pid, status, usage = os.wait4(self._process.pid, os.WNOHANG)
         if not pid:
             return None
         # Popen would else wait for a process that is gone.
@@ -73,16 +86,40 @@ class Child:
         )
 
     def end(self) -> None:
-        """Kill the whole tree and wait until it is gone."""
+        """Kill the whole tree, daemons too, and wait until it is gone, for 2 s at most.
+
+        What hangs in the kernel is left.
+        """
+        end_tree(self._mark, children=(self,))
+
+    def kill(self) -> None:
+        """SIGKILL it and its process group; nothing where it has ended."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._wait(0)
-        give_up = time.monotonic() + 5.0
-        while _is_group_alive(self._process.pid) and time.monotonic() < give_up:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            time.sleep(0.01)
+
+    def bury(self, *, until: float) -> None:
+        """Wait for its end, which `kill` brought; nobody waits for it any more after `until`."""
+        while self._process.returncode is None and self.poll() is None:
+            if time.monotonic() > until:
+                self._process.returncode = -signal.SIGKILL
+            time.sleep(_TICK)
+
+
+def new_tree() -> str:
+    """A name for children that belong together, for `end_tree`."""
+    return f"{_MARK}{next(_numbers)}-"
+
+
+def end_tree(tree: str, *, children: Sequence[Child]) -> None:
+    """End the children that run, and what others of the tree have left behind: their daemons."""
+    until = time.monotonic() + PATIENCE
+    # First whole families: whose parent is dead is found by its own mark alone.
+    end_marked(tree)
+    for child in children:
+        child.kill()
+    for child in children:
+        child.bury(until=until)
 
 
 def wait_for(child: Child, *, ends_at: Optional[float], doing: str) -> int:
@@ -99,22 +136,29 @@ def wait_for(child: Child, *, ends_at: Optional[float], doing: str) -> int:
         child.end()
 
 
-def _is_group_alive(group: int) -> bool:
-    """Whether any process of the group runs; one that only waits to be buried does not.
+def _start_guard() -> None:
+    """Once per process: it ends our children's trees where SIGKILL keeps us from doing so."""
+    if _guards:
+        return
+    with contextlib.suppress(OSError):
+        _guards.append(
+            subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", inspect.getsource(guard_program), _MARK],
+                cwd="/",
+                stdin=subprocess.PIPE,  # its end is our own
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        )
+        atexit.register(_dismiss_guard)
 
-    Grandchildren go to init, and a container's init may never bury them (proc(5), `stat`).
-    """
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
-                state, _, pgrp = file.read().rpartition(") ")[2].split()[:3]
-        except (OSError, ValueError):
-            continue
-        if int(pgrp) == group and state != "Z":
-            return True
-    return False
+
+def _dismiss_guard() -> None:
+    for guard in _guards:
+        if guard.stdin is not None:
+            guard.stdin.close()
+        guard.wait()
 
 
 @contextlib.contextmanager

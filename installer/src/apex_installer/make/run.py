@@ -13,7 +13,7 @@ from apex_installer.make.estimate import pace, rank, time_left
 from apex_installer.make.first_error import find_first_error, was_killed_for_memory
 from apex_installer.make.freshness import Keys, Work
 from apex_installer.make.graph import HEADER, HEADER_SOURCE, LINK, Graph, Node, place
-from apex_installer.make.process import Child, Ended
+from apex_installer.make.process import Child, Ended, end_tree, new_tree
 from apex_installer.make.store import Store, parse_depfile
 
 _TICK = 0.02
@@ -143,6 +143,7 @@ class _Run:
         self._width = settings.width
         self._began = time.monotonic()
         self._count = 0
+        self._tree = new_tree()
 
     def step(self) -> bool:
         """Start what can be, take what has ended; False when all is made."""
@@ -180,8 +181,8 @@ class _Run:
             )
 
     def end_all(self) -> None:
-        for one in self._running:
-            one.child.end()
+        if self._count:
+            end_tree(self._tree, children=[one.child for one in self._running])
         self._running = []
 
     def _start_ready(self) -> None:
@@ -219,6 +220,7 @@ class _Run:
                 folder=folder,
                 words=words,
                 nice=self._settings.nice,
+                tree=self._tree,
             )
         except OSError as error:
             raise CompileError(f"{node.label}: {argv[0]}: {error.strerror}") from error

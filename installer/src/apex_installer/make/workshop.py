@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, Optional
 
+from apex_installer.errors import CompileError
 from apex_installer.make.graph import SHIMS
 from apex_installer.make.request import BuildRequest
 
@@ -46,7 +47,10 @@ class Workshop:
 
 @contextlib.contextmanager
 def open_workshop(request: BuildRequest, *, log: str) -> Iterator[Workshop]:
-    """Make the folders, start the clock and a new log; remove what is private at the end."""
+    """Make the folders, start the clock and a new log; remove what is private at the end.
+
+    CompileError where a disk ends the build: full, read-only, broken.
+    """
     work, began = os.path.abspath(request.work), time.monotonic()
     shop = Workshop(
         work=work,
@@ -55,7 +59,18 @@ def open_workshop(request: BuildRequest, *, log: str) -> Iterator[Workshop]:
         began=began,
         ends_at=None if request.time_limit is None else began + request.time_limit,
     )
-    _remove_leftovers(work)
+    try:
+        _furnish(shop, request)
+        yield shop
+    except OSError as error:
+        where = error.filename or work
+        raise CompileError(f"{where}: {error.strerror}; free some space or set TMPDIR") from error
+    finally:
+        shutil.rmtree(shop.private, ignore_errors=True)
+
+
+def _furnish(shop: Workshop, request: BuildRequest) -> None:
+    _remove_leftovers(shop.work)
     for folder in (shop.private, os.path.dirname(shop.log)):
         os.makedirs(folder, exist_ok=True)
     # An object is not trusted whose inputs are newer than its compiler's start.
@@ -65,10 +80,6 @@ def open_workshop(request: BuildRequest, *, log: str) -> Iterator[Workshop]:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             _write(path, text)
     _write(shop.log, f"# {request.cell} {request.version}\n")
-    try:
-        yield shop
-    finally:
-        shutil.rmtree(shop.private, ignore_errors=True)
 
 
 def _private_prefix() -> str:

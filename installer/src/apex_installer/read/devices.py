@@ -22,6 +22,10 @@ from apex_installer.read.cuda_libraries import (
 )
 from apex_installer.read.nvidia_smi import read_by_smi
 from apex_installer.read.visible import Listing, choose_visible
+from apex_installer.threads import LateError, Later
+
+LIMIT = 7.0
+"""Seconds for all of them; nvidia-smi alone is given 5."""
 
 LISTED = ("nvml", "nvidia-smi")
 """Sources that list all GPUs; libcuda obeys CUDA_VISIBLE_DEVICES itself."""
@@ -37,6 +41,15 @@ def read_devices(
     """
     if gpu is not None:
         return Devices(gpus=parse_gpus(gpu), source="--gpu")
+    try:
+        return Later(lambda: _read(environ, load)).take(seconds=LIMIT)
+    except LateError:
+        note = f"the driver did not answer within {LIMIT:g} s: its GPUs are not known"
+        return Devices(gpus=(), source="none", note=note)
+
+
+def _read(environ: Mapping[str, str], load: Load) -> Devices:
+    """What is asked may hang for ever, with a sick GPU, where no signal ends it."""
     cuda = load("libcuda.so.1")
     readers: Tuple[Tuple[str, Callable[[], Optional[Listing]]], ...] = (
         ("nvml", lambda: read_by_nvml(load("libnvidia-ml.so.1"), environ)),

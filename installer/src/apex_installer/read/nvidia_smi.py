@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from typing import List, Mapping, Optional
 
 from apex_installer.errors import UsageError
@@ -30,13 +32,15 @@ def read_by_smi(environ: Mapping[str, str]) -> Optional[Listing]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            start_new_session=True,
         )
     except OSError:
         return None
     try:
         output, _ = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        process.kill()
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)  # a wrapper's child too
         # One that hangs in the driver cannot be killed, and must not be waited for.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=0.2)
