@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 BENCHMARKS = Path(__file__).resolve().parent
-COMPILED, PYTHON_ONLY, WHEEL = "compiled", "python-only", "wheel"
+COMPILED, PYTHON_ONLY, WHEEL, POD = "compiled", "python-only", "wheel", "pod"
 SUITES = {
     "run_fused_layer_norm": "",
     "run_optimizers": "AdamTest or TestFusedAdam or TestFusedSGD or TestFusedLAMB",
@@ -305,6 +305,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--compiled", type=Path, required=True, help="an install that holds compiled modules")
     add("--python-only", type=Path, required=True, help="an install with stand-ins")
     add("--wheel", type=Path, help="another compiled install, for the block")
+    add("--pod", type=Path, help="one more, that a pod compiled")
     add("--out", type=Path, required=True, help="folder for what is found")
     add("--budget", type=float, default=360, help="seconds for all of it")
     add("--shares", type=int, default=5, help="processes per install for the tests of norms")
@@ -317,6 +318,7 @@ def main() -> int:
     given = {
         COMPILED: arguments.compiled,
         WHEEL: arguments.wheel,
+        POD: arguments.pod,
         PYTHON_ONLY: arguments.python_only,
     }
     arguments.out.mkdir(parents=True, exist_ok=True)

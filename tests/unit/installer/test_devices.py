@@ -127,7 +127,12 @@ def test_a_driver_that_never_answers_is_given_up(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
-    monkeypatch.setattr(devices, "read_by_nvml", lambda *_: gate.wait(20) and None)
+
+    def hang(*_: object) -> Listing:
+        gate.wait(20)
+        return Listing(gpus=())  # the thread that is left behind asks nobody else
+
+    monkeypatch.setattr(devices, "read_by_nvml", hang)
     monkeypatch.setattr(devices, "LIMIT", 0.02)
     found = machine.read()
     gate.set()
