@@ -7,7 +7,8 @@ for (`hasattr` too: an ImportError is what callers of compiled modules look out 
 All functions: `tensor_lists` holds lists of tensors of equal lengths, the k-th tensors of equal
 sizes; `noop_flag` is one int32. Arithmetic is in float32 whatever the tensors are, results are
 rounded once and written into the lists' tensors. `chunk_size` splits a kernel's work and means
-nothing here. Nothing waits for a GPU, `multi_tensor_sgd` apart, which reads its flag.
+nothing here. Nothing waits for a GPU, but `multi_tensor_sgd` where torch's own step does not do
+what is asked: it reads its flag.
 """
 
 from __future__ import annotations
@@ -259,34 +260,89 @@ def multi_tensor_sgd(
     which become the new weights rounded. `first_run`: momenta begin as the gradients.
     """
     _begin(tensor_lists)
-    if noop_flag.item():
-        return
-    for grads, params, momenta, *models in _batches(tensor_lists):
-        weights = _single(params)
-        slopes = _single(grads, params)
-        if scale != 1:
-            slopes = torch._foreach_mul(slopes, scale)
-        if wd and not wd_after_momentum:
-            slopes = torch._foreach_add(slopes, weights, alpha=wd)
-        if momentum:
-            means = _single(momenta, params)
-            if first_run:
-                _copy(means, slopes)
-            else:
-                torch._foreach_mul_(means, momentum)
-                torch._foreach_add_(means, slopes, alpha=1 - dampening)
-            _copy(momenta, means)
-            slopes = torch._foreach_add(slopes, means, alpha=momentum) if nesterov else means
-        if wd and wd_after_momentum:
-            slopes = torch._foreach_add(slopes, weights, alpha=wd)
-        if params[0].dtype != torch.float32:  # the step is rounded before it is added, too
-            steps = torch._foreach_mul(slopes, lr)
-            slopes, lr_left = [one.to(to.dtype).float() for one, to in zip(steps, params)], 1.0
+    told = _Sgd(wd, momentum, dampening, lr, nesterov, first_run, bool(wd) and wd_after_momentum)
+    fused = _is_plain(tensor_lists) and scale == 1 and not told.late
+    if fused and _has_fused("_fused_sgd_", noop_flag):
+        for grads, params, momenta in _batches(tensor_lists):
+            _step_sgd_fused(_single(grads, params), params, momenta, told, noop_flag)
+    elif not noop_flag.item():
+        for grads, params, momenta, *models in _batches(tensor_lists):
+            slopes = _single(grads, params)
+            if scale != 1:
+                slopes = torch._foreach_mul(slopes, scale)
+            weights = _step_sgd(slopes, params, momenta, told)
+            for model in models:
+                _copy(model, weights)
+
+
+class _Sgd(NamedTuple):
+    """What a step of SGD is told."""
+
+    decay: float
+    momentum: float
+    dampening: float
+    lr: float
+    nesterov: bool
+    first: bool
+    late: bool
+    """Weight decay after momentum."""
+
+
+def _is_plain(tensor_lists: Sequence[Sequence[Tensor]]) -> bool:
+    """Gradients, weights and momenta alone, the latter two in float32 and laid out alike."""
+    return len(tensor_lists) == 3 and all(
+        param.dtype == momentum.dtype == torch.float32 and param.stride() == momentum.stride()
+        for param, momentum in zip(*tensor_lists[1:])
+    )
+
+
+def _step_sgd_fused(
+    slopes: list[Tensor],
+    params: list[Tensor],
+    momenta: list[Tensor],
+    told: _Sgd,
+    noop_flag: Tensor,
+) -> None:
+    """By torch's own step, which reads the flag on the device."""
+    torch.ops.aten._fused_sgd_(
+        params,
+        slopes,
+        momenta if told.momentum else [],
+        weight_decay=told.decay,
+        momentum=told.momentum,
+        lr=told.lr,
+        dampening=told.dampening,
+        nesterov=told.nesterov,
+        maximize=False,
+        is_first_step=told.first,
+        found_inf=(noop_flag != 0).to(params[0].device, torch.float32).reshape(()),
+    )
+
+
+def _step_sgd(
+    slopes: list[Tensor], params: list[Tensor], momenta: list[Tensor], told: _Sgd
+) -> list[Tensor]:
+    """The same by lists, with all that is asked of it; returns the weights in float32."""
+    weights = _single(params)
+    if told.decay and not told.late:
+        slopes = torch._foreach_add(slopes, weights, alpha=told.decay)
+    if told.momentum:
+        means = _single(momenta, params)
+        if told.first:
+            _copy(means, slopes)
         else:
-            lr_left = lr
-        torch._foreach_add_(weights, slopes, alpha=-lr_left)
-        for targets in (params, *models):
-            _copy(targets, weights)
+            torch._foreach_mul_(means, told.momentum)
+            torch._foreach_add_(means, slopes, alpha=1 - told.dampening)
+        _copy(momenta, means)
+        slopes = torch._foreach_add(slopes, means, alpha=told.momentum) if told.nesterov else means
+    if told.late:
+        slopes = torch._foreach_add(slopes, weights, alpha=told.decay)
+    steps = torch._foreach_mul(slopes, told.lr)
+    # A half's step is rounded before it is added, too.
+    steps = [step.to(param.dtype).float() for step, param in zip(steps, params)]
+    torch._foreach_sub_(weights, steps)
+    _copy(params, weights)
+    return weights
 
 
 class _Adam(NamedTuple):
@@ -319,13 +375,15 @@ class _Adam(NamedTuple):
         )
 
 
-def _has_fused(name: str, device: torch.device) -> bool:
+def _has_fused(name: str, tensor: Tensor) -> bool:
     """Whether this torch has its own fused step for that device, with all that is asked of it."""
     operator = getattr(torch.ops.aten, name, None)
     return (
         operator is not None
         and "tensor_lr" in operator.overloads()
-        and torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", device.type.upper())
+        and torch._C._dispatch_has_kernel_for_dispatch_key(
+            f"aten::{name}", tensor.device.type.upper()
+        )
     )
 
 
@@ -339,7 +397,7 @@ def _step_adam(
     """One step; `grads` are float32, laid out as `params`. Returns the weights in float32."""
     lists = [_single(tensors, params) for tensors in (params, means, squares)]
     name = "_fused_adamw_" if told.mode == _DECOUPLED else "_fused_adam_"
-    if _has_fused(name, params[0].device):
+    if _has_fused(name, params[0]):
         getattr(torch.ops.aten, name)(
             lists[0],
             grads,
