@@ -242,7 +242,7 @@ def test_time_is_kept_for_it(pod: TinyPod) -> None:
         ended = pod.run("--gpu", "9.0", "--index-url", f"{served.url}/", "--deadline", "1")
         assert time.monotonic() - began < 1 + 3
     assert ended.report["outcome"] == "python-only"
-    assert ended.causes == ["deadline", "compile"]
+    assert ended.causes[0] == "deadline"
 
 
 def test_a_full_temporary_directory_does_not_matter(pod: TinyPod) -> None:
