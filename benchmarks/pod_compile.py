@@ -144,7 +144,8 @@ def measure(task: Task, arguments: argparse.Namespace) -> dict[str, Any]:
     ours, report = install(
         task, "pod", "--index-url", (task.folder / "empty-index").as_uri(), *source, timeout=300
     )
-    found["pod"] = {**ours.to_json(), "report": report}
+    told = {name: report[name] for name in ("line", "outcome", "seconds", "bytes")}
+    found["pod"] = {**ours.to_json(), "report": told}
     found["toolkit"] = {
         "fetched here": report["bytes"].get("toolkit", 0),
         "bytes that a pod without one fetches": sum(part["size"] for part in pins["parts"]),
@@ -191,7 +192,11 @@ def main() -> int:
         jobs=arguments.jobs,
         folder=arguments.folder.absolute(),
     )
-    found = measure(task, arguments)
+    try:
+        found = measure(task, arguments)
+    except subprocess.CalledProcessError as error:
+        print(error, error.output, sep="\n")
+        return 1
     (arguments.out / "pod_compile.json").write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps({name: found.get(name) for name in ("original way", "ratios", "toolkit")}))
     print(json.dumps(found.get("checks"), indent=1)[:3000])
