@@ -307,6 +307,19 @@ def test_the_rest_compiles_for_the_next_pod(crowd: Crowd) -> None:
     assert crowd.half() == []
 
 
+@pytest.mark.usefixtures("volume")
+def test_a_rest_that_failed_is_not_begun_again_so_soon(crowd: Crowd) -> None:
+    assert_compiled(crowd.start("first"))
+    crowd.kit.set(broken=True, seconds=1.2)
+    first = crowd.run("again", APEX_INSTALL_BACKGROUND="1")
+    assert_compiled(first)
+    wait_until(lambda: not crowd.running())
+    second = crowd.run("and-again", APEX_INSTALL_BACKGROUND="1")
+    assert_compiled(second)
+    assert "nothing compiles in the background: was compiled in vain once" in second.said
+    assert crowd.running() == []
+
+
 def test_without_being_asked_nothing_stays_behind(crowd: Crowd, volume: Path) -> None:
     assert_compiled(crowd.start("first"))
     assert crowd.running() == []

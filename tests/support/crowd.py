@@ -200,6 +200,7 @@ def _pack(folder: Path) -> Path:
         out=folder / "crowd.pyz",
         texts={
             "recipe.json": json.dumps(tiny_recipe(**RECIPE).raw),
+            "toolkits.json": json.dumps({"schema": 1, "toolkits": {}, "build_requirements": []}),
             "python-only.json": json.dumps({REF: entry}),
         },
         carried={python_only.entry.file: python_only.path.read_bytes()},
