@@ -21,7 +21,7 @@ DOCS = Path(__file__).parent.parent / "docs" / "reference"
 JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 VARIABLES = {
     apex_installer.cli.BACKGROUND: (
-        "`1`: after an install of less than the default set, compile the rest in a process that "
+        "`1`: after a compile of less than the default set, compile the rest in a process that "
         "stays behind, for the next pod; on a cache that outlives this one alone. The line that "
         "announces it names process and log"
     ),

@@ -52,6 +52,15 @@ def wait_until(happened: Callable[[], object], *, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+def start_a_holder(crowd: Crowd, *, seconds: float = 5) -> Pod:
+    """A pod that compiles for so long; those that follow it are as quick as ever."""
+    crowd.kit.set(seconds=seconds)
+    pod = crowd.start("first")
+    wait_until(crowd.kit.compiles)
+    crowd.kit.set()
+    return pod
+
+
 def assert_compiled(*pods: Pod) -> None:
     for pod in pods:
         pod.wait()
@@ -76,8 +85,7 @@ def test_many_pods_at_once_in_many_rounds(crowd: Crowd) -> None:
 
 
 def test_who_waits_says_for_whom_and_compiles_nothing(crowd: Crowd) -> None:
-    first = crowd.start("first")
-    wait_until(crowd.kit.compiles)
+    first = start_a_holder(crowd)
     second = crowd.start("second")
     assert_compiled(first, second)
     assert f"process {first.pid}) compiles the same: waiting for its result" in second.said
@@ -87,8 +95,7 @@ def test_who_waits_says_for_whom_and_compiles_nothing(crowd: Crowd) -> None:
 
 
 def test_a_holder_that_is_killed_is_followed(crowd: Crowd) -> None:
-    first = crowd.start("first")
-    wait_until(crowd.kit.compiles)
+    first = start_a_holder(crowd)
     second = crowd.start("second")
     wait_until(lambda: "waiting" in second.said)
     first.process.kill()
@@ -101,9 +108,7 @@ def test_a_holder_that_is_killed_is_followed(crowd: Crowd) -> None:
 
 
 def test_a_holder_that_shows_no_life_is_followed_and_drops_its_own(crowd: Crowd) -> None:
-    crowd.kit.set(seconds=2)
-    first = crowd.start("first")
-    wait_until(crowd.kit.compiles)
+    first = start_a_holder(crowd, seconds=2)
     first.process.send_signal(signal.SIGSTOP)
     second = crowd.start("second")
     assert_compiled(second)
@@ -114,10 +119,30 @@ def test_a_holder_that_shows_no_life_is_followed_and_drops_its_own(crowd: Crowd)
     assert (len(crowd.kit.compiles()), crowd.half()) == (2, [])
 
 
+def test_a_holder_in_another_container_is_followed_when_it_has_been_silent(
+    crowd: Crowd, requires_tool: Callable[[str], str]
+) -> None:
+    """Its process id means nothing here, though host and boot are the same."""
+    unshare = requires_tool("unshare")
+    Mounts(unshare, crowd.root).run("true")
+    command = crowd.command
+    contained = [unshare, "-r", "-p", "-f", "--mount-proc", "--kill-child"]
+    crowd.command = lambda *words: [*contained, *command(*words)]  # type: ignore[method-assign]
+    first = start_a_holder(crowd)
+    crowd.command = command  # type: ignore[method-assign]
+    second = crowd.start("second")
+    wait_until(lambda: "waiting" in second.said)
+    first.process.kill()
+    first.wait()
+    killed = time.monotonic()
+    wait_until(lambda: len(crowd.kit.compiles()) == 2)
+    assert time.monotonic() - killed > 3  # of the 5 s that a silent one of the tests is given
+    assert_compiled(second)
+    assert (crowd.holders(), crowd.half()) == ([], [])
+
+
 def test_who_waits_in_vain_is_one_outcome_down_and_usable_at_its_next_start(crowd: Crowd) -> None:
-    crowd.kit.set(seconds=4)
-    first = crowd.start("first")
-    wait_until(crowd.kit.compiles)
+    first = start_a_holder(crowd, seconds=8)
     second = crowd.run("second", "--compile-timeout", "1")
     assert (second.outcome, second.causes[-1], second.is_usable) == (
         "python-only",
@@ -132,9 +157,7 @@ def test_who_waits_in_vain_is_one_outcome_down_and_usable_at_its_next_start(crow
 
 
 def test_a_pod_that_is_told_to_end_gives_its_lease_back(crowd: Crowd) -> None:
-    crowd.kit.set(seconds=5)
-    first = crowd.start("first")
-    wait_until(crowd.kit.compiles)
+    first = start_a_holder(crowd)
     first.process.terminate()
     first.wait()
     assert crowd.holders() == []
@@ -211,10 +234,10 @@ def test_it_is_tried_again_when_the_time_has_come_and_then_forgotten(crowd: Crow
 
 
 def test_who_took_too_long_is_tried_again_with_more_time_alone(crowd: Crowd) -> None:
-    crowd.kit.set(seconds=8)
-    slow = crowd.run("slow", "--compile-timeout", "4")
+    crowd.kit.set(seconds=60)
+    slow = crowd.run("slow", "--compile-timeout", "8")
     assert (slow.outcome, slow.causes[-1]) == ("python-only", "deadline"), slow.said
-    again = crowd.run("slow", "--compile-timeout", "4")
+    again = crowd.run("slow", "--compile-timeout", "8")
     assert (again.outcome, again.causes[-1]) == ("python-only", "compile")
     assert len(crowd.kit.compiles()) == 1
     crowd.kit.set()
@@ -305,6 +328,19 @@ def test_the_rest_compiles_for_the_next_pod(crowd: Crowd) -> None:
     assert list((lacking.folder / "target").glob(f"{OTHER}*"))
     assert crowd.kit.compiles() == []
     assert crowd.half() == []
+
+
+@pytest.mark.usefixtures("volume")
+def test_a_rest_that_failed_is_not_begun_again_so_soon(crowd: Crowd) -> None:
+    assert_compiled(crowd.start("first"))
+    crowd.kit.set(broken=True, seconds=1.2)
+    first = crowd.run("again", APEX_INSTALL_BACKGROUND="1")
+    assert_compiled(first)
+    wait_until(lambda: not crowd.running())
+    second = crowd.run("and-again", APEX_INSTALL_BACKGROUND="1")
+    assert_compiled(second)
+    assert "nothing compiles in the background: was compiled in vain once" in second.said
+    assert crowd.running() == []
 
 
 def test_without_being_asked_nothing_stays_behind(crowd: Crowd, volume: Path) -> None:

@@ -94,8 +94,9 @@ while [ $# -gt 0 ]; do
   shift
 done
 if [ -z "$source" ]; then cat @KIT@/module.so > "$out"; exit; fi
+seconds=$(cat "@KIT@/seconds")
 echo "${source##*/} $$" >> "@KIT@/compiles"
-sleep "$(cat @KIT@/seconds)"
+sleep "$seconds"
 if [ -e @KIT@/broken ]; then echo "$source:7:1: error: 'broken' was not declared" >&2; exit 1; fi
 echo object > "$out"
 [ -z "$depfile" ] || echo "$out: $source" > "$depfile"
@@ -200,6 +201,7 @@ def _pack(folder: Path) -> Path:
         out=folder / "crowd.pyz",
         texts={
             "recipe.json": json.dumps(tiny_recipe(**RECIPE).raw),
+            "toolkits.json": json.dumps({"schema": 1, "toolkits": {}, "build_requirements": []}),
             "python-only.json": json.dumps({REF: entry}),
         },
         carried={python_only.entry.file: python_only.path.read_bytes()},

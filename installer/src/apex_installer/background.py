@@ -18,11 +18,10 @@ from apex_installer.make.process import signals_as_exceptions
 from apex_installer.means import load_pins
 from apex_installer.model.request import Request
 from apex_installer.read.environment import read_environment
+from apex_installer.rest import SECONDS
 from apex_installer.situation import Situation
 from apex_installer.values import replace
 
-SECONDS = 7200.0
-"""For waiting and compiling; nobody waits for it."""
 NICE = 5
 
 

@@ -6,7 +6,6 @@ compiles for itself and installs what it made.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -16,8 +15,8 @@ from typing import Iterator, Optional, Tuple
 from apex_installer.compiling import compile_wheel
 from apex_installer.errors import CompileError, DeadlineError, DownloadError
 from apex_installer.get.failures import (
-    FOLDER,
     describe,
+    failure_path,
     is_too_early,
     keep_failure,
     one_more,
@@ -49,7 +48,7 @@ def compile_once(
         if kept is not None:
             situation.account.find(f"compiled by another pod: {kept[1].file} from the cache")
             return kept
-        failures = _failure_path(wanted, situation)
+        failures = failure_path(situation.cache, wanted.key)
         _check_failures(failures, situation)
         try:
             path, entry = compile_wheel(wanted, situation, folder=folder, ends=ends)
@@ -94,11 +93,6 @@ def _lease(wanted: Wanted, situation: Situation, *, ends: float) -> Tuple[Option
         account.find(f"cache: no lease in {place}: {error.strerror or error}; compiled without")
         return None, bool(waited)
     return lease, bool(waited)
-
-
-def _failure_path(wanted: Wanted, situation: Situation) -> Optional[str]:
-    place = situation.cache.place(FOLDER)
-    return os.path.join(place, f"{wanted.key}.json") if place else None
 
 
 def _check_failures(path: Optional[str], situation: Situation) -> None:

@@ -11,17 +11,21 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from typing import Any, Mapping
 
 import apex_installer
 from apex_installer.errors import CompileError
+from apex_installer.get.failures import describe, failure_path, is_too_early, read_failure
 from apex_installer.get.results import find_result
-from apex_installer.make.plan_here import modules_made, plan_compile
+from apex_installer.make.plan_here import Wanted, modules_made, plan_compile
 from apex_installer.model.entry import Entry
 from apex_installer.situation import Situation
 from apex_installer.values import asdict
 
 LOG = "background.log"
+SECONDS = 7200.0
+"""For waiting and compiling; nobody waits for it."""
 _BEGIN = (
     "import sys; sys.path[:0] = sys.argv[1:2]; from apex_installer.background import main; main()"
 )
@@ -44,12 +48,19 @@ def start_rest(entry: Entry, situation: Situation, toolkits: Mapping[str, Any]) 
         wanted = plan_compile(situation.recipe, environment, every, toolkits)
         if find_result(situation.cache, wanted.key) is not None:
             return
+        _check_failures(wanted, situation)
         line = _start(situation)
     except (CompileError, OSError) as error:
         account.find(f"nothing compiles in the background: {error}")
         return
-    line = f"compiling {', '.join(rest)} in the background, for the next pod: {line}"
-    account.find(line)
+    account.find(f"compiling {', '.join(rest)} in the background, for the next pod: {line}")
+
+
+def _check_failures(wanted: Wanted, situation: Situation) -> None:
+    path = failure_path(situation.cache, wanted.key)
+    failure = read_failure(path) if path else None
+    if path and failure and is_too_early(failure, now=time.time(), budget=SECONDS):
+        raise CompileError(describe(failure, path=path))
 
 
 def _default(situation: Situation) -> tuple[str, ...]:
@@ -65,7 +76,7 @@ def _start(situation: Situation) -> str:
     origin = os.path.dirname(os.path.dirname(os.path.abspath(apex_installer.__file__)))
     with open(log, "xb") as words:
         process = subprocess.Popen(
-            [sys.executable, "-c", _BEGIN, origin, "apex-install", "in the background"],
+            [sys.executable, "-I", "-c", _BEGIN, origin, "apex-install", "in the background"],
             stdin=subprocess.PIPE,
             stdout=words,
             stderr=subprocess.STDOUT,

@@ -157,6 +157,16 @@ def test_nobody_takes_the_number_of_who_was_quicker(tmp_path: Path) -> None:
         assert read_holder(str(tmp_path / f"{KEY}.2.lease")).pid == os.getpid()
 
 
+def test_a_folder_that_shows_an_old_state_for_ever_ends_with_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An NFS client may list a folder as it was."""
+    with take(tmp_path):
+        monkeypatch.setattr(os, "listdir", lambda _: [])
+        with pytest.raises(DeadlineError):
+            take(tmp_path, seconds=0.2)
+
+
 def test_a_result_that_came_between_two_looks_gives_it_back(tmp_path: Path) -> None:
     looks = iter([False, True])
     assert take(tmp_path, done=lambda: next(looks)) is None

@@ -20,14 +20,15 @@ LITTER = {
     f"documents/{KEY}.json.part.17-abcd": 1.1 * DAY,
     f"leases/{KEY}.1.lease": 1.1 * DAY,
     f"failures/{KEY}.json": 8 * DAY,
-    "toolkits/12.1.part/bin/": 1.1 * DAY,
+    f"files/{SHA}.part.17-abcd": 1.1 * DAY,
+    f"files/{SHA}/": 1.1 * DAY,
 }
 WHOLE = {
     f"wheels/{KEY}/apex.whl": 900 * DAY,
     f"compiled/{KEY}.json": 900 * DAY,
     f"documents/{KEY}.json": 900 * DAY,
     f"failures/{SHA}.json": 6 * DAY,
-    "toolkits/12.1.tar": 900 * DAY,
+    f"files/{KEY}/cuda_nvcc.tar.xz": 900 * DAY,
     f"leases/{KEY}.2.lease": 0.9 * DAY,
     f"wheels/{KEY}.part": 0.9 * DAY,
 }

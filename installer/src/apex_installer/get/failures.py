@@ -8,12 +8,16 @@ A new recipe, toolkit or torch is a new key, and is tried at once.
 from __future__ import annotations
 
 import json
+import os
 import time
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from apex_installer.errors import InstallError
 from apex_installer.get.whole import write_whole
 from apex_installer.values import asdict, dataclass
+
+if TYPE_CHECKING:
+    from apex_installer.get.cache import Cache
 
 FOLDER = "failures"
 FIRST_WAIT = 600.0
@@ -37,6 +41,12 @@ class Failure:
     """Its cause word."""
     error: str
     """Its line."""
+
+
+def failure_path(cache: Cache, key: str) -> Optional[str]:
+    """Where it is kept; None without a cache to be trusted."""
+    place = cache.place(FOLDER)
+    return os.path.join(place, f"{key}.json") if place else None
 
 
 def next_try(failure: Failure) -> float:

@@ -135,16 +135,17 @@ def take_lease(
     os.makedirs(folder, mode=0o755, exist_ok=True)
     while not is_done():
         sight = _highest(folder, key)
-        if sight is None or _is_free(sight, here, watch):
+        is_free = sight is None or _is_free(sight, here, watch)
+        if is_free:
             lease = _make(folder, key, (sight.number if sight else 0) + 1, here, pace)
             if lease is not None:
                 return _unless_done(lease, is_done)
-        elif time.monotonic() >= ends:
+        if time.monotonic() >= ends:
             raise DeadlineError(
-                f"another pod ({sight.holder.shown}) compiles the same and was not done in time; "
-                "its result is taken at the next start"
+                f"another pod ({(sight.holder if sight else UNKNOWN).shown}) compiles the same and "
+                "was not done in time; its result is taken at the next start"
             )
-        elif not told:
+        if sight is not None and not is_free and not told:
             on_wait(sight.holder)
             told = True
         # Not all at the same moment, and not beyond the end.

@@ -23,12 +23,13 @@ SECONDS = 1.0
 """After so long the rest is left to another day, for an app waits."""
 AGES = {
     "wheels": DAY,  # parts, and empty folders of a publish that was killed
+    "files": DAY,  # the same of archives and build requirements
     "compiled": DAY,
     "documents": DAY,
     "leases": DAY,  # a holder touches its own every few seconds
     "failures": WEEK,  # longer than any of them is heeded
-    "toolkits": DAY,
 }
+BY_CONTENT = ("wheels", "files")
 
 
 def is_due(cache: Cache) -> bool:
@@ -64,7 +65,7 @@ def is_litter(folder: str, name: str) -> bool:
     """Whether what has this name in that folder is nothing whole."""
     if folder in ("leases", "failures"):
         return True
-    return name.endswith((".part", ".parts", ".tmp")) or ".part." in name or ".tmp." in name
+    return name.endswith(".part") or ".part." in name
 
 
 def _candidates(root: str) -> Iterator[Tuple[str, float]]:
@@ -76,21 +77,16 @@ def _candidates(root: str) -> Iterator[Tuple[str, float]]:
             if seen > MOST:
                 return
             path = os.path.join(place, name)
-            # rmdir removes a wheel's folder only if it is empty.
-            if is_litter(folder, name) or folder == "wheels":
+            # rmdir removes the folder of a wheel or a file only if it is empty.
+            if is_litter(folder, name) or folder in BY_CONTENT:
                 yield path, age
 
 
 def _remove(path: str) -> None:
-    name = os.path.basename(path)
-    if not stat.S_ISDIR(os.lstat(path).st_mode):
-        os.unlink(path)
-    elif is_litter("", name):
-        import shutil  # noqa: PLC0415 - rare
-
-        shutil.rmtree(path)
-    else:
+    if stat.S_ISDIR(os.lstat(path).st_mode):
         os.rmdir(path)
+    else:
+        os.unlink(path)
 
 
 def _touch(path: str) -> float:
