@@ -87,8 +87,10 @@ def wheel(pod: TinyPod, **how: object) -> Path:
     return pod.wheel("given", **how).path
 
 
-def python_only_wheel(pod: TinyPod) -> Path:
-    return wheel(pod, cell="python", version="0.1", module_bytes={})
+def python_only_wheel(pod: TinyPod, standin: str = "") -> Path:
+    files = {"apex/__init__.py": "", "apex/normalization.py": "class FusedRMSNorm: ..."}
+    files |= {f"{MODULE}.py": standin} if standin else {}
+    return wheel(pod, cell="python", version="0.1", module_bytes={}, python_files=files)
 
 
 def installed(pod: TinyPod, **how: object) -> str:
@@ -142,6 +144,16 @@ CASES: dict[str, Case] = {
     ),
     "a wheel by its address": Case(
         lambda pod: wheel(pod).as_uri(), 0, "would load beside torch 2.11.0+cu130 and run on sm_89"
+    ),
+    "a Python-only wheel whose stand-in says so": Case(
+        lambda pod: python_only_wheel(pod, "__apex_fallback__ = True"),
+        0,
+        "this apex holds no extension module",
+    ),
+    "a Python-only wheel that says what is absent": Case(
+        lambda pod: python_only_wheel(pod, "raise ModuleNotFoundError(__name__)"),
+        3,
+        "this apex holds no extension module at all: FusedRMSNorm would die at construction",
     ),
     "upstream's Python-only install": Case(
         lambda pod: installed(pod, version="0.1", files=NORMALIZATION),
@@ -235,6 +247,15 @@ def test_json_holds_the_facts_of_each_module(pod: TinyPod) -> None:
     assert (found["cxx11_abi"], found["cuda"], found["undefined"]) == (True, None, 1)
     assert found["missing"] == []
     assert (report["exit_code"], report["line"]) == (0, ended.line.removeprefix("apex: "))
+
+
+def test_stand_ins_are_named(pod: TinyPod) -> None:
+    ended = doctor(pod, str(python_only_wheel(pod, "__apex_fallback__ = True")))
+    assert ended.lines[0] == f"apex: stand-ins by torch's own operators: {MODULE}"
+    add_foreign(pod.target, files={**NORMALIZATION, f"{MODULE}.py": ""})
+    assert doctor(pod, "apex").code == 3
+    (pod.target / f"{MODULE}.py").write_text("__apex_fallback__ = True")
+    assert doctor(pod, "apex").code == 0
 
 
 def test_what_each_module_misses_is_listed(pod: TinyPod) -> None:
@@ -406,7 +427,7 @@ def test_what_is_in_the_way_of_a_compile_has_its_remedy(tmp_path: Path, small: K
     pod.offer()
     ended = doctor(pod, "--gpu", "9.0", "--toolkit", "/nowhere")
     assert (ended.code, ended.causes) == (3, ["no-wheel", "compile"])
-    assert "--toolkit (/nowhere) has no bin/nvcc that runs" in ended.line
+    assert "--toolkit (/nowhere) is not there" in ended.line
     ended = doctor(pod, "--gpu", "9.0")
     assert ended.code == 3
     assert "compile: no g++ (c++ and g++ not found): apt-get install g++" in ended.line

@@ -83,7 +83,12 @@ def examine(
             subject, modules, missing, here, _lacking(subject, recipe, required, modules)
         )
         of_gpus = gpu_notes(modules, here) if not subject.is_ours else ()
-        notes = [*subject.notes, *of_gpus, *_elsewhere(modules, missing, environ)]
+        notes = [
+            *subject.notes,
+            *_standin_notes(subject, required),
+            *of_gpus,
+            *_elsewhere(modules, missing, environ),
+        ]
     lines_of = {one.path: _missing_lines(one, missing) for one in files}
     account.examined = tuple({**one.to_json(), "missing": lines_of[one.path]} for one in files)
     lines = [f"apex-install {apex_installer.__version__}", *_place_lines(here)]
@@ -150,7 +155,7 @@ def _lacking(
         return None
     there = {one.name for one in modules}
     lacking = tuple(
-        name for name in required if name not in there and not subject.holds(f"{name}.py")
+        name for name in required if name not in there and not subject.has_standin(name)
     )
     if not lacking:
         return None
@@ -161,6 +166,11 @@ def _lacking(
     place = parent.replace(".", "/")
     is_another = bool(parent) and not (subject.holds(place) or subject.holds(f"{place}.py"))
     return Lacking(lacking, used_by=parent if is_another else used_by, is_another=is_another)
+
+
+def _standin_notes(subject: Subject, required: Tuple[str, ...]) -> List[str]:
+    names = [name for name in required if subject.is_ours and subject.has_standin(name)]
+    return [f"stand-ins by torch's own operators: {', '.join(names)}"] if names else []
 
 
 def _elsewhere(

@@ -140,7 +140,9 @@ def _of_wheel(file: str, *, shown: str, folder: str, path: Sequence[str]) -> Sub
 
 
 def _is_wanted(name: str) -> bool:
-    return is_object(name) or _INFO.match(name) is not None
+    """Modules and libraries, metadata, and top-level Python files, which may be stand-ins."""
+    is_top_level = name.endswith(".py") and "/" not in _DATA.sub("", name)
+    return is_object(name) or _INFO.match(name) is not None or is_top_level
 
 
 def _found(name: str, folder: str) -> Found:
