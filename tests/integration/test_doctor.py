@@ -370,6 +370,15 @@ def test_what_would_be_chosen_and_why_not_the_others(pod: TinyPod) -> None:
     assert "cache: " in ended.out
 
 
+def test_offline_it_asks_the_cache_as_an_install_would(pod: TinyPod) -> None:
+    pod.offer(pod.wheel())
+    with server.FaultServer({}) as nobody:
+        url = f"{nobody.url}/"
+        ended = doctor(pod, "--gpu", "9.0", "--index-url", url, "--offline")
+    assert (ended.code, ended.causes[0]) == (3, "download")
+    assert "wheel: --offline, and the cache keeps no document of " in ended.out
+
+
 def test_what_stands_is_said_to(pod: TinyPod) -> None:
     pod.offer(pod.wheel())
     assert pod.run("--gpu", "9.0").code == 0
