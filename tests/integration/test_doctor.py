@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import packaging
 import pytest
 
+from apex_installer.model.recipe import Recipe
 from support import fault_server as server
 from support.machine import SMALL
 from support.probe_modules import compile_plain
@@ -30,6 +31,8 @@ from support.tiny_pod import (
 )
 from support.wheels import MODULE, VERSION
 from wheelbuild.cli import main as farm
+from wheelbuild.data import load_data
+from wheelbuild.thin_json import thin_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -453,6 +456,23 @@ def test_what_is_in_the_way_of_a_compile_has_its_remedy(tmp_path: Path, small: K
     assert "compile: left out, as --compile-timeout 0 asks" in ended.out
     ended = doctor(pod, "--gpu", "9.0", "--at-least", "wheel")
     assert "compile:" not in ended.out
+
+
+def test_what_a_pod_compiled_before_is_what_would_be_taken(tmp_path: Path, small: Kit) -> None:
+    pod = TinyPod(tmp_path / "pod", small)
+    pod.offer()
+    recipe = Recipe.from_json(thin_texts(load_data(SMALL))["recipe.json"])
+    made = pod.wheel(ref=recipe.ref_for("2.11.0")["commit"], suffix="norm.sm90")
+    cache = pod.root / "XDG_CACHE_HOME/apex-install"
+    for folder in ("compiled", f"wheels/{made.entry.sha256}"):
+        (cache / folder).mkdir(parents=True)
+    (cache / f"compiled/{made.entry.key}.json").write_text(json.dumps(made.entry.to_json()))
+    shutil.copy(made.path, cache / "wheels" / made.entry.sha256)
+    ended = doctor(pod, "--gpu", "9.0")
+    assert (ended.code, ended.report["outcome"]) == (0, "compiled"), ended.out
+    assert ended.line == f"apex: would choose: {made.entry.file}, compiled before"
+    shutil.rmtree(cache / "wheels")
+    assert doctor(pod, "--gpu", "9.0").code == 3
 
 
 def test_a_torch_without_cuda(tmp_path: Path, small: Kit) -> None:
