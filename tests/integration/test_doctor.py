@@ -203,6 +203,11 @@ CASES: dict[str, Case] = {
     "a module that was cut off": Case(
         lambda pod: module(pod, module_bytes("8.0")[:200]), 3, "m{suffix}: is cut short"
     ),
+    "names that no terminal should be given": Case(
+        lambda pod: module(pod, TinyElf(needed=("lib\x1b[31m\nx.so",), undefined=("\r",)).data()),
+        3,
+        "needs lib\\x1b[31m\\nx.so, which is not found",
+    ),
     "PTX alone": Case(
         lambda pod: module(pod, TinyElf(appended=fatbin(ptx=("8.0",))).data()),
         0,
@@ -250,6 +255,13 @@ def test_json_holds_the_facts_of_each_module(pod: TinyPod) -> None:
     assert (found["cxx11_abi"], found["cuda"], found["undefined"]) == (True, None, 1)
     assert found["missing"] == []
     assert (report["exit_code"], report["line"]) == (0, ended.line.removeprefix("apex: "))
+
+
+def test_bytes_that_are_no_text_are_told_all_the_same(pod: TinyPod) -> None:
+    data = TinyElf(needed=("libXXXX.so",)).data().replace(b"libXXXX", b"lib\xff\xfe\x80\x81")
+    ended = doctor(pod, module(pod, data))
+    assert ended.code == 3
+    assert r"needs lib\udcff\udcfe\udc80\udc81.so, which is not found" in ended.line
 
 
 def test_stand_ins_are_named(pod: TinyPod) -> None:
