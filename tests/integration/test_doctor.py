@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import packaging
 import pytest
 
+from apex_installer.model.recipe import Recipe
 from support import fault_server as server
 from support.machine import SMALL
 from support.probe_modules import compile_plain
@@ -30,6 +31,8 @@ from support.tiny_pod import (
 )
 from support.wheels import MODULE, VERSION
 from wheelbuild.cli import main as farm
+from wheelbuild.data import load_data
+from wheelbuild.thin_json import thin_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,8 +90,10 @@ def wheel(pod: TinyPod, **how: object) -> Path:
     return pod.wheel("given", **how).path
 
 
-def python_only_wheel(pod: TinyPod) -> Path:
-    return wheel(pod, cell="python", version="0.1", module_bytes={})
+def python_only_wheel(pod: TinyPod, standin: str = "") -> Path:
+    files = {"apex/__init__.py": "", "apex/normalization.py": "class FusedRMSNorm: ..."}
+    files |= {f"{MODULE}.py": standin} if standin else {}
+    return wheel(pod, cell="python", version="0.1", module_bytes={}, python_files=files)
 
 
 def installed(pod: TinyPod, **how: object) -> str:
@@ -143,6 +148,16 @@ CASES: dict[str, Case] = {
     "a wheel by its address": Case(
         lambda pod: wheel(pod).as_uri(), 0, "would load beside torch 2.11.0+cu130 and run on sm_89"
     ),
+    "a Python-only wheel whose stand-in says so": Case(
+        lambda pod: python_only_wheel(pod, "__apex_fallback__ = True"),
+        0,
+        "this apex holds no extension module",
+    ),
+    "a Python-only wheel that says what is absent": Case(
+        lambda pod: python_only_wheel(pod, "raise ModuleNotFoundError(__name__)"),
+        3,
+        "this apex holds no extension module at all: FusedRMSNorm would die at construction",
+    ),
     "upstream's Python-only install": Case(
         lambda pod: installed(pod, version="0.1", files=NORMALIZATION),
         3,
@@ -187,6 +202,11 @@ CASES: dict[str, Case] = {
     ),
     "a module that was cut off": Case(
         lambda pod: module(pod, module_bytes("8.0")[:200]), 3, "m{suffix}: is cut short"
+    ),
+    "names that no terminal should be given": Case(
+        lambda pod: module(pod, TinyElf(needed=("lib\x1b[31m\nx.so",), undefined=("\r",)).data()),
+        3,
+        "needs lib\\x1b[31m\\nx.so, which is not found",
     ),
     "PTX alone": Case(
         lambda pod: module(pod, TinyElf(appended=fatbin(ptx=("8.0",))).data()),
@@ -235,6 +255,22 @@ def test_json_holds_the_facts_of_each_module(pod: TinyPod) -> None:
     assert (found["cxx11_abi"], found["cuda"], found["undefined"]) == (True, None, 1)
     assert found["missing"] == []
     assert (report["exit_code"], report["line"]) == (0, ended.line.removeprefix("apex: "))
+
+
+def test_bytes_that_are_no_text_are_told_all_the_same(pod: TinyPod) -> None:
+    data = TinyElf(needed=("libXXXX.so",)).data().replace(b"libXXXX", b"lib\xff\xfe\x80\x81")
+    ended = doctor(pod, module(pod, data))
+    assert ended.code == 3
+    assert r"needs lib\udcff\udcfe\udc80\udc81.so, which is not found" in ended.line
+
+
+def test_stand_ins_are_named(pod: TinyPod) -> None:
+    ended = doctor(pod, str(python_only_wheel(pod, "__apex_fallback__ = True")))
+    assert ended.lines[0] == f"apex: stand-ins by torch's own operators: {MODULE}"
+    add_foreign(pod.target, files={**NORMALIZATION, f"{MODULE}.py": ""})
+    assert doctor(pod, "apex").code == 3
+    (pod.target / f"{MODULE}.py").write_text("__apex_fallback__ = True")
+    assert doctor(pod, "apex").code == 0
 
 
 def test_what_each_module_misses_is_listed(pod: TinyPod) -> None:
@@ -349,6 +385,15 @@ def test_what_would_be_chosen_and_why_not_the_others(pod: TinyPod) -> None:
     assert "cache: " in ended.out
 
 
+def test_offline_it_asks_the_cache_as_an_install_would(pod: TinyPod) -> None:
+    pod.offer(pod.wheel())
+    with server.FaultServer({}) as nobody:
+        url = f"{nobody.url}/"
+        ended = doctor(pod, "--gpu", "9.0", "--index-url", url, "--offline")
+    assert (ended.code, ended.causes[0]) == (3, "download")
+    assert "wheel: --offline, and the cache keeps no document of " in ended.out
+
+
 def test_what_stands_is_said_to(pod: TinyPod) -> None:
     pod.offer(pod.wheel())
     assert pod.run("--gpu", "9.0").code == 0
@@ -406,7 +451,7 @@ def test_what_is_in_the_way_of_a_compile_has_its_remedy(tmp_path: Path, small: K
     pod.offer()
     ended = doctor(pod, "--gpu", "9.0", "--toolkit", "/nowhere")
     assert (ended.code, ended.causes) == (3, ["no-wheel", "compile"])
-    assert "--toolkit (/nowhere) has no bin/nvcc that runs" in ended.line
+    assert "--toolkit (/nowhere) is not there" in ended.line
     ended = doctor(pod, "--gpu", "9.0")
     assert ended.code == 3
     assert "compile: no g++ (c++ and g++ not found): apt-get install g++" in ended.line
@@ -423,6 +468,23 @@ def test_what_is_in_the_way_of_a_compile_has_its_remedy(tmp_path: Path, small: K
     assert "compile: left out, as --compile-timeout 0 asks" in ended.out
     ended = doctor(pod, "--gpu", "9.0", "--at-least", "wheel")
     assert "compile:" not in ended.out
+
+
+def test_what_a_pod_compiled_before_is_what_would_be_taken(tmp_path: Path, small: Kit) -> None:
+    pod = TinyPod(tmp_path / "pod", small)
+    pod.offer()
+    recipe = Recipe.from_json(thin_texts(load_data(SMALL))["recipe.json"])
+    made = pod.wheel(ref=recipe.ref_for("2.11.0")["commit"], suffix="norm.sm90")
+    cache = pod.root / "XDG_CACHE_HOME/apex-install"
+    for folder in ("compiled", f"wheels/{made.entry.sha256}"):
+        (cache / folder).mkdir(parents=True)
+    (cache / f"compiled/{made.entry.key}.json").write_text(json.dumps(made.entry.to_json()))
+    shutil.copy(made.path, cache / "wheels" / made.entry.sha256)
+    ended = doctor(pod, "--gpu", "9.0")
+    assert (ended.code, ended.report["outcome"]) == (0, "compiled"), ended.out
+    assert ended.line == f"apex: would choose: {made.entry.file}, compiled before"
+    shutil.rmtree(cache / "wheels")
+    assert doctor(pod, "--gpu", "9.0").code == 3
 
 
 def test_a_torch_without_cuda(tmp_path: Path, small: Kit) -> None:

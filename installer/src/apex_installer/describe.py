@@ -7,6 +7,13 @@ from typing import Tuple
 from apex_installer.model.environment import Devices, Environment, Interpreter, Torch
 
 
+def printable(text: str) -> str:
+    """What a terminal can be given: a foreign file's names may hold anything."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+    )
+
+
 def environment_lines(environment: Environment) -> Tuple[str, ...]:
     """Interpreter, torch, GPUs, driver and target."""
     return (

@@ -19,11 +19,11 @@ from apex_installer.errors import (
 from apex_installer.flow import decide_present, load_recipe, required_modules
 from apex_installer.from_index import cell_of, index_url_of
 from apex_installer.get.cache import Cache, find_cache
-from apex_installer.get.documents import fetch_document
 from apex_installer.get.http import Fetcher
 from apex_installer.in_the_way import driver_obstacle, target_obstacle
 from apex_installer.model.report import AT_LEAST, Report
 from apex_installer.model.request import Request
+from apex_installer.offer import read_offer
 from apex_installer.outcomes import want
 from apex_installer.pick import Wishes, entry_architectures, pick
 from apex_installer.present import Decision, Verdict
@@ -161,10 +161,9 @@ def _picked(situation: Situation) -> Tuple[str, Tuple[str, ...]]:
     request, environment = situation.request, situation.environment
     cell, index_url = cell_of(environment), index_url_of(request)
     with Fetcher(allow_http=request.allow_http, deadline=situation.deadline) as fetcher:
-        document = fetch_document(
-            index_url, cell, fetcher=fetcher, installer=apex_installer.__version__
-        )
-    choice = pick(document.entries, environment, Wishes(modules=situation.modules))
+        offer = read_offer(index_url, cell, fetcher=fetcher, situation=situation)
+    wishes = Wishes(modules=situation.modules, at_hand=offer.at_hand)
+    choice = pick(offer.entries, environment, wishes)
     situation.account.note_choice(choice)
     refused = tuple(f"refused: {refusal.file}: {refusal.reason}" for refusal in choice.refusals)
     best = choice.best

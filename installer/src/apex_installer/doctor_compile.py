@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 from apex_installer.errors import InstallError
+from apex_installer.model.entry import Entry
 from apex_installer.situation import Situation
 
 
@@ -24,6 +25,9 @@ def compile_lines(situation: Situation) -> Tuple[str, Tuple[str, ...]]:
     try:
         pins = load_pins(situation.request).raw
         wanted = plan_compile(situation.recipe, environment, situation.modules, pins)
+        kept = _kept(str(wanted.ref["commit"]), situation)
+        if kept is not None:
+            return f"{kept.file}, compiled before", (f"done before: {kept.file} in the cache",)
         files = situation.cache.files()  # asked, never filled
         means = find_means(situation, files=files, folder=folder, ends=ends)
         plan, faults = preflight(wanted, means, environment)
@@ -39,6 +43,16 @@ def compile_lines(situation: Situation) -> Tuple[str, Tuple[str, ...]]:
         f"{plan.cpu_seconds:.0f} CPU-seconds on {plan.width} cores, {toolkit}"
     )
     return f"to compile {line}", (f"possible: {line}",)
+
+
+def _kept(commit: str, situation: Situation) -> Optional[Entry]:
+    """The best result of an earlier compile that the cache holds by its name; none is hashed."""
+    from apex_installer.get.results import kept_results  # noqa: PLC0415 - doctor alone asks
+    from apex_installer.pick import Wishes, pick  # noqa: PLC0415 - the same
+
+    entries = [one for one in kept_results(situation.cache) if one.ref == commit]
+    wishes = Wishes(modules=situation.modules, at_hand=situation.cache.held())
+    return pick(entries, situation.environment, wishes).best
 
 
 def _source_faults(situation: Situation) -> List[str]:

@@ -50,7 +50,7 @@ class Place:
         for name, text in texts.items():
             (folder / name).write_text(text)
 
-    def find(self, text: str, *, offline: bool = False, seconds: float = 20) -> Subject:
+    def find(self, text: str, *, offline: bool = False, has_scratch: bool = True) -> Subject:
         scratch = self.root / "scratch"
         scratch.mkdir(exist_ok=True)
         return find_subject(
@@ -58,8 +58,8 @@ class Place:
             path=(str(self.root / "nothing"), str(self.packages)),
             suffix=SUFFIX,
             recipe=tiny_recipe(),
-            folder=str(scratch),
-            fetch=(False, Deadline(seconds), offline),
+            folder=str(scratch) if has_scratch else "",
+            fetch=(False, Deadline(20), offline),
         )
 
 
@@ -302,6 +302,15 @@ def test_another_attempt_begins_anew(place: Place) -> None:
     handler = server.then(server.truncated(data[:-50], announced=len(data)), server.answer(data))
     with FaultServer({"/x.whl": handler}) as served:
         assert place.find(f"{served.url}/x.whl").title == f"apex {VERSION}"
+
+
+def test_without_a_temporary_directory_only_what_is_unpacked_fails(place: Place) -> None:
+    place.add("pkg/m.so")
+    assert names(place.find("pkg", has_scratch=False)) == ["pkg.m"]
+    made = make_wheel(place.root)
+    for text in (str(made.path), made.path.as_uri(), "https://example.invalid/x.whl"):
+        with pytest.raises(DownloadError, match=r"no temporary directory .*: set TMPDIR"):
+            place.find(text, has_scratch=False)
 
 
 def test_addresses_are_held_to_the_rules_of_an_index(place: Place) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import List, Mapping, Optional, Sequence, Tuple
+from contextlib import contextmanager
+from typing import Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import apex_installer
 from apex_installer.account import Account
 from apex_installer.deadline import Deadline
-from apex_installer.describe import devices_lines, interpreter_line, torch_line
+from apex_installer.describe import devices_lines, interpreter_line, printable, torch_line
 from apex_installer.errors import (
     EXIT_NOTHING_GOOD_ENOUGH,
     EXIT_USABLE,
@@ -59,11 +60,9 @@ def examine(
     required: Tuple[str, ...],
 ) -> Tuple[Report, Tuple[str, ...]]:
     """Would this subject load and run here? Exit code 0 if so, else 3; nothing of it is run."""
-    import tempfile  # noqa: PLC0415 - it costs a start 10 ms, and only wheels and addresses need it
-
     with account.step("read"):
         here, path = _read_place(request, environ, account)
-    with tempfile.TemporaryDirectory(prefix="apex-doctor-") as folder, account.step("examine"):
+    with _scratch() as folder, account.step("examine"):
         subject = find_subject(
             text,
             path=path,
@@ -72,30 +71,52 @@ def examine(
             folder=folder,
             fetch=(request.allow_http, Deadline(request.deadline), request.offline),
         )
-        found = for_one_python(subject.found, here.interpreter.extension_suffix)
-        files = [read_module_facts(one) for one in found]
-        if subject.kind == "module":  # whoever names a library means just that
-            files = [one._replace(is_module=True) for one in files]
-        files.sort(key=lambda one: not one.is_module)
+        files = _read_files(subject, here)
         modules = [one for one in files if one.is_module]
         missing = _missing(modules, here)
-        faults = judge(
-            subject, modules, missing, here, _lacking(subject, recipe, required, modules)
-        )
-        of_gpus = gpu_notes(modules, here) if not subject.is_ours else ()
-        notes = [*subject.notes, *of_gpus, *_elsewhere(modules, missing, environ)]
-    lines_of = {one.path: _missing_lines(one, missing) for one in files}
-    account.examined = tuple({**one.to_json(), "missing": lines_of[one.path]} for one in files)
+        lacking = _lacking(subject, recipe, required, modules)
+        faults = judge(subject, modules, missing, here, lacking)
+        notes = [*subject.notes, *_standin_notes(subject, required)]
+        notes += gpu_notes(modules, here) if not subject.is_ours else ()
+        notes += _elsewhere(modules, missing, environ)
+    lost = {one.path: _missing_lines(one, missing) for one in files}
+    account.examined = tuple({**one.to_json(), "missing": lost[one.path]} for one in files)
+    for note in notes:
+        account.find(printable(note))
+    if faults:
+        account.fail("examined", CheckError(printable("; ".join(faults))))
     lines = [f"apex-install {apex_installer.__version__}", *_place_lines(here)]
     lines += [f"subject: {subject.title} ({subject.kind}) in {subject.where}"]
-    lines += _module_lines(files, lines_of)
-    for note in notes:
-        account.find(note)
-    line = _answer(subject, files, here, faults)
-    if faults:
-        account.fail("examined", CheckError("; ".join(faults)))
+    lines += _module_lines(files, lost)
     code = EXIT_NOTHING_GOOD_ENOUGH if faults else EXIT_USABLE
-    return account.close("none", line, exit_code=code), tuple(lines)
+    answer = printable(_answer(subject, files, here, faults))
+    return account.close("none", answer, exit_code=code), tuple(map(printable, lines))
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder that is gone at the end; empty where none can be made, and few subjects need one."""
+    import shutil  # noqa: PLC0415 - it costs a start 10 ms, and a start is not this command
+    import tempfile  # noqa: PLC0415 - the same
+
+    try:
+        folder = tempfile.mkdtemp(prefix="apex-doctor-")
+    except OSError:
+        folder = ""
+    try:
+        yield folder
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_files(subject: Subject, here: Here) -> List[ModuleFacts]:
+    """Modules first, then the libraries beside them."""
+    found = for_one_python(subject.found, here.interpreter.extension_suffix)
+    files = [read_module_facts(one) for one in found]
+    if subject.kind == "module":  # whoever names a library means just that
+        files = [one._replace(is_module=True) for one in files]
+    return sorted(files, key=lambda one: not one.is_module)
 
 
 # -- the place -----------------------------------------------------------------------------------
@@ -150,7 +171,7 @@ def _lacking(
         return None
     there = {one.name for one in modules}
     lacking = tuple(
-        name for name in required if name not in there and not subject.holds(f"{name}.py")
+        name for name in required if name not in there and not subject.has_standin(name)
     )
     if not lacking:
         return None
@@ -161,6 +182,11 @@ def _lacking(
     place = parent.replace(".", "/")
     is_another = bool(parent) and not (subject.holds(place) or subject.holds(f"{place}.py"))
     return Lacking(lacking, used_by=parent if is_another else used_by, is_another=is_another)
+
+
+def _standin_notes(subject: Subject, required: Tuple[str, ...]) -> List[str]:
+    names = [name for name in required if subject.is_ours and subject.has_standin(name)]
+    return [f"stand-ins by torch's own operators: {', '.join(names)}"] if names else []
 
 
 def _elsewhere(

@@ -42,7 +42,8 @@ def find_subject(
 ) -> Subject:
     """What `text` names; UsageError for what is nothing, TrustError for what is damaged.
 
-    `path` is the app's `sys.path`; what is fetched and unpacked goes into `folder`.
+    `path` is the app's `sys.path`; what is fetched and unpacked goes into `folder`
+    (empty: there is none).
     """
     if "://" in text:
         subject = _of_address(text, folder=folder, path=path, fetch=fetch)
@@ -81,6 +82,7 @@ def _of_address(text: str, *, folder: str, path: Sequence[str], fetch: Fetch) ->
     allow_http, deadline, offline = fetch
     if offline:
         raise DownloadError(f"--offline, and {address.shown} is not a file:// URL")
+    _require(folder)
     base = address._replace(path=address.path.partition("?")[0]).path.rpartition("/")[2]
     name = re.sub(r"%([0-9A-Fa-f]{2})", lambda match: chr(int(match.group(1), 16)), base)
     into = os.path.join(folder, re.sub(r"[^\w.+-]", "_", name) or "file")
@@ -108,6 +110,7 @@ def _of_file(file: str, *, shown: str, folder: str, path: Sequence[str]) -> Subj
     if kind == "module":
         return module_subject(file)._replace(where=shown)
     if kind == "wheel":
+        _require(folder)
         return _of_wheel(file, shown=shown, folder=os.path.join(folder, "wheel"), path=path)
     raise UsageError(f"{shown}: is neither a wheel nor an extension module, by its first bytes")
 
@@ -139,8 +142,15 @@ def _of_wheel(file: str, *, shown: str, folder: str, path: Sequence[str]) -> Sub
     )
 
 
+def _require(folder: str) -> None:
+    if not folder:
+        raise DownloadError("no temporary directory to unpack in: set TMPDIR")
+
+
 def _is_wanted(name: str) -> bool:
-    return is_object(name) or _INFO.match(name) is not None
+    """Modules and libraries, metadata, and top-level Python files, which may be stand-ins."""
+    is_top_level = name.endswith(".py") and "/" not in _DATA.sub("", name)
+    return is_object(name) or _INFO.match(name) is not None or is_top_level
 
 
 def _found(name: str, folder: str) -> Found:

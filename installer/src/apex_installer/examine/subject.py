@@ -14,6 +14,8 @@ from apex_installer.put.wheel_rules import parse_fields
 _NAME = re.compile(r"^[A-Za-z_][\w-]*(\.[A-Za-z_]\w*)*$")
 _OBJECT = re.compile(r"\.so(\.\d+)*$")
 _METADATA = re.compile(r"^(.+?)-([^-]+)(?:-py\d.*)?\.(?:dist-info|egg-info)$")
+STANDIN = "__apex_fallback__"
+"""What a stand-in says of itself; a file that only says what is absent does not."""
 ELF, ZIP = b"\x7fELF", b"PK"
 
 
@@ -49,6 +51,11 @@ class Subject(NamedTuple):
         if self.names is None:
             return os.path.exists(os.path.join(self.root, file))
         return any(name == file or name.startswith(f"{file}/") for name in self.names)
+
+    def has_standin(self, module: str) -> bool:
+        """Whether a Python file stands for this module, and says so."""
+        file = f"{module}.py"
+        return self.holds(file) and STANDIN in _text(os.path.join(self.root, file))
 
     @property
     def made_for(self) -> str:
