@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.images import make_images
+from support.images import PYTHON, make_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.integration
 def images(
     tmp_path_factory: pytest.TempPathFactory, requires_tool: Callable[[str], str]
 ) -> Iterator[Images]:
+    requires_tool(PYTHON)
     with make_images(tmp_path_factory.mktemp("images"), requires_tool("buildah")) as images:
         yield images
 
