@@ -104,6 +104,11 @@ def _sitecustomize(text: str) -> Callable[[StartPod], object]:
     return lambda pod: (pod.target / "sitecustomize.py").write_text(text)
 
 
+def _hanging_app_python(pod: StartPod) -> None:
+    path = pod.write_tool("python-of-the-app", "sleep 100 & wait")
+    pod.set(APEX_INSTALL_PYTHON=str(path), APEX_INSTALL_DEADLINE="22")  # it is given up after 20 s
+
+
 def _odd_names(pod: StartPod) -> None:
     """Paths that no ASCII locale can say."""
     cache = pod.root / "Zwischenablage für Räder ☂"
@@ -245,6 +250,7 @@ FAULTS_OF_PODS = (
     Fault("PYTHONPATH junk", ENVIRONMENT, _junk, NO_REPORT, sample=True),
     Fault("sitecustomize dies", ENVIRONMENT, _sitecustomize("raise SystemExit(5)"),
           ("wheel", NO_REPORT)),
+    Fault("the app's Python hangs", ENVIRONMENT, _hanging_app_python, "none"),
     Fault("nonsense in a variable", ENVIRONMENT, _setting(APEX_INSTALL_GPU="hopper"), "none"),
     Fault("nonsense that is asked for", ENVIRONMENT, _setting(APEX_INSTALL_AT_LEAST="best"),
           NO_REPORT, said="apex: none (usage: "),
