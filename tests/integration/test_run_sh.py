@@ -97,6 +97,18 @@ def test_without_a_command_it_installs_and_exits(pod: StartPod) -> None:
     assert done.returncode == 3
 
 
+def test_an_init_container_installs_for_the_app_s(pod: StartPod, tmp_path: Path) -> None:
+    """Into an empty volume, which the app's container has on PYTHONPATH."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    command = ["sh", "-c", f"{pod.folder}/run.sh || true"]
+    environ = {**pod.environ, "APEX_INSTALL_TARGET": str(volume)}
+    subprocess.run(command, env=environ, capture_output=True, check=True)
+    app = [str(pod.tiny.python), "-c", "import apex; print(apex.__file__)"]
+    said = subprocess.check_output(app, env={"PYTHONPATH": str(volume)}, text=True)
+    assert said == f"{volume}/apex/__init__.py\n"
+
+
 def test_strict_starts_nothing_where_apex_is_not_good_enough(pod: StartPod) -> None:
     refused(pod)
     pod.environ["APEX_INSTALL_STRICT"] = "1"
