@@ -6,6 +6,7 @@ The faults are rows of `support.pod_faults`; a fixed sample of them runs always,
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import fault_server as server
-from support.fault import Fault, Kits
+from support.fault import BUILDING, NO_REPORT, Fault, Kits
+from support.faults_process import killed_after
 from support.pod_faults import FAULTS, SAMPLE
 from support.start_pod import STATUS, StartPod
 from support.tiny_pod import TinyPod
@@ -57,6 +59,17 @@ def test_the_app_starts(fault: Fault, tmp_path: Path, kits: Kits) -> None:
 @pytest.mark.parametrize("fault", REST, ids=str)
 def test_the_app_starts_with_every_other_fault(fault: Fault, tmp_path: Path, kits: Kits) -> None:
     start_with(fault, tmp_path / "pod", kits)
+
+
+@pytest.mark.soak
+def test_the_installer_killed_at_any_moment(tmp_path: Path, kits: Kits) -> None:
+    """40 moments of a compile that hangs; at the first of them no installer has started yet."""
+    moments = random.Random(5)  # noqa: S311 - the same ones each time
+    for number in range(40):
+        kill = killed_after(moments.uniform(0, 1.6))
+        fault = Fault(f"killed {number}", "processes", kill, (NO_REPORT, "python-only"), BUILDING)
+        told = fault.run(tmp_path / str(number), kits)
+        assert not told.broken, told.said
 
 
 def test_the_sample_is_of_every_group_and_every_outcome() -> None:

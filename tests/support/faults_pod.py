@@ -150,6 +150,16 @@ def _no_rights(*, to_the_target: bool) -> Callable[[StartPod], object]:
     return spoil
 
 
+def _limited(what: str) -> Callable[[StartPod], object]:
+    """The installer's Python alone, by the shell's `ulimit`."""
+
+    def spoil(pod: StartPod) -> None:
+        pod.write_tool("python3", f'ulimit {what}\nexec "{pod.tiny.python}" "$@"')
+        pod.set(APEX_INSTALL_PYTHON=str(pod.tiny.python))
+
+    return spoil
+
+
 def _clock(when: str) -> Callable[[StartPod], object]:
     def spoil(pod: StartPod) -> None:
         faketime = shutil.which("faketime")
@@ -277,6 +287,8 @@ FAULTS_OF_PODS = (
           CARRYING, needs=("setpriv", "root")),
     Fault("a user with rights to the target alone", ENVIRONMENT,
           _no_rights(to_the_target=True), "wheel", needs=("setpriv", "root")),
+    Fault("little memory", ENVIRONMENT, _limited("-v 30000"), ("wheel", "none", NO_REPORT)),
+    Fault("few open files", ENVIRONMENT, _limited("-n 6"), ("wheel", "none", NO_REPORT)),
     Fault("clock in 1970", ENVIRONMENT, _clock("1970-01-02 00:00:00"), "wheel",
           needs=("faketime",)),
     Fault("clock in 2100", ENVIRONMENT, _clock("2100-01-01 00:00:00"), ("wheel", "none"),

@@ -99,7 +99,7 @@ def _setup(text: str) -> Callable[[StartPod], object]:
     return spoil
 
 
-def _killed_after(seconds: float) -> Callable[[StartPod], object]:
+def killed_after(seconds: float) -> Callable[[StartPod], object]:
     """SIGKILL to the installer, which run.sh started; its compiler hangs."""
 
     def kill(adopted: Adopted) -> None:
@@ -153,7 +153,7 @@ def _installer(text: str) -> Callable[[StartPod], object]:
 
 def _hung_server_and_kill(pod: StartPod) -> None:
     pod.serve(silent())
-    _killed_after(0.7)(pod)
+    killed_after(0.7)(pod)
 
 
 PROCESSES = (
@@ -206,9 +206,9 @@ PROCESSES = (
     Fault("setup.py leaves a daemon", GROUP,
           _setup("import subprocess as s; s.Popen(['sleep', '100'], start_new_session=True)"),
           "compiled", BUILDING),
-    Fault("installer killed in a compile", GROUP, _killed_after(1.5), NO_REPORT, BUILDING,
+    Fault("installer killed in a compile", GROUP, killed_after(1.5), NO_REPORT, BUILDING,
           sample=True),
-    Fault("installer killed in the capture", GROUP, _killed_after(0.5), NO_REPORT, BUILDING),
+    Fault("installer killed in the capture", GROUP, killed_after(0.5), NO_REPORT, BUILDING),
     Fault("installer killed in a download", GROUP, _hung_server_and_kill, NO_REPORT, BUILDING),
     Fault("nvidia-smi hangs", GROUP, _nvidia_smi("exec sleep 60"), "wheel"),
     Fault("nvidia-smi hangs and has a child", GROUP, _nvidia_smi("sleep 60 & wait"), "wheel"),
