@@ -6,6 +6,7 @@ The faults are rows of `support.pod_faults`; a fixed sample of them runs always,
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import fault_server as server
-from support.fault import Fault, Kits
+from support.fault import BUILDING, NO_REPORT, Fault, Kits
+from support.faults_process import killed_after
 from support.pod_faults import FAULTS, SAMPLE
 from support.start_pod import STATUS, StartPod
 from support.tiny_pod import TinyPod
@@ -59,6 +61,17 @@ def test_the_app_starts_with_every_other_fault(fault: Fault, tmp_path: Path, kit
     start_with(fault, tmp_path / "pod", kits)
 
 
+@pytest.mark.soak
+def test_the_installer_killed_at_any_moment(tmp_path: Path, kits: Kits) -> None:
+    """40 moments of a compile that hangs; at the first of them no installer has started yet."""
+    moments = random.Random(5)  # noqa: S311 - the same ones each time
+    for number in range(40):
+        kill = killed_after(moments.uniform(0, 1.6))
+        fault = Fault(f"killed {number}", "processes", kill, (NO_REPORT, "python-only"), BUILDING)
+        told = fault.run(tmp_path / str(number), kits)
+        assert not told.broken, told.said
+
+
 def test_the_sample_is_of_every_group_and_every_outcome() -> None:
     assert len(FAULTS) >= 60
     assert len(SAMPLE) >= 20
@@ -95,6 +108,18 @@ def test_without_a_command_it_installs_and_exits(pod: StartPod) -> None:
     shutil.rmtree(Path(pod.environ["XDG_CACHE_HOME"]))
     done = subprocess.run(run, env=pod.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 3
+
+
+def test_an_init_container_installs_for_the_app_s(pod: StartPod, tmp_path: Path) -> None:
+    """Into an empty volume, which the app's container has on PYTHONPATH."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    command = ["sh", "-c", f"{pod.folder}/run.sh || true"]
+    environ = {**pod.environ, "APEX_INSTALL_TARGET": str(volume)}
+    subprocess.run(command, env=environ, capture_output=True, check=True)
+    app = [str(pod.tiny.python), "-c", "import apex; print(apex.__file__)"]
+    said = subprocess.check_output(app, env={"PYTHONPATH": str(volume)}, text=True)
+    assert said == f"{volume}/apex/__init__.py\n"
 
 
 def test_strict_starts_nothing_where_apex_is_not_good_enough(pod: StartPod) -> None:

@@ -1,7 +1,10 @@
 """A run that hangs is ended, one that ends is left alone."""
 
+import os
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +33,21 @@ def test_what_hangs_is_ended_and_says_so(word: str, code: int, out: str) -> None
     assert (done.returncode, done.stdout) == (code, out)
     said = "apex: none (deadline: a driver or a disk hangs: given up after 0.1 s and 0.2 s more)\n"
     assert done.stderr == (said if code else "")
+
+
+def test_a_stderr_that_nobody_reads_does_not_keep_it(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS, "hangs"], stderr=writer, cwd=tmp_path, check=False, timeout=15
+    )
+    os.close(reader)
+    os.close(writer)
+    assert done.returncode == 3
 
 
 def test_a_failure_passes_through() -> None:

@@ -95,6 +95,8 @@ def prepare_build(pod: StartPod, *, seconds: float = 4.0) -> None:
     pod.set(
         CUDA_HOME=str(home),
         APEX_INSTALL_SOURCE=str(source),
+        APEX_INSTALL_PYPI_URL="http://127.0.0.1:9/",  # nothing is fetched from beyond this machine
+        APEX_INSTALL_CUDA_MIRROR="http://127.0.0.1:9/",
         APEX_INSTALL_COMPILE_TIMEOUT=str(seconds),
     )
 
@@ -106,9 +108,9 @@ def make(pod: StartPod) -> str:
     return f'{_COMPILE}cp "{made}" "$out"'
 
 
-def write_nvcc(pod: StartPod, script: str) -> None:
+def write_nvcc(pod: StartPod, script: str, *, says: str = NVCC) -> None:
     """It says that it is CUDA 13.0's; then comes the script."""
     path = pod.root / "cuda/bin/nvcc"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{NVCC}{script}\n")
+    path.write_text(f"#!/bin/sh\n{says}{script}\n")
     path.chmod(0o755)

@@ -149,8 +149,7 @@ FAULTS_OF_DISKS = (
     Fault("leads nowhere", CACHE, _link_elsewhere, "wheel"),
     Fault("read-only", CACHE, _mounted("XDG_CACHE_HOME", "ro"), "wheel", needs=MOUNTS,
           sample=True),
-    Fault("full", CACHE, _mounted("XDG_CACHE_HOME", "size=4k"), ("wheel", "python-only"), CARRYING,
-          needs=MOUNTS),
+    Fault("full", CACHE, _mounted("XDG_CACHE_HOME", "size=4k"), "wheel", needs=MOUNTS, sample=True),
     Fault("without inodes", CACHE, _mounted("XDG_CACHE_HOME", "size=1m,nr_inodes=3"),
-          ("wheel", "python-only"), CARRYING, needs=MOUNTS),
+          "wheel", needs=MOUNTS),
 )  # fmt: skip

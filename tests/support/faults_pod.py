@@ -104,6 +104,11 @@ def _sitecustomize(text: str) -> Callable[[StartPod], object]:
     return lambda pod: (pod.target / "sitecustomize.py").write_text(text)
 
 
+def _hanging_app_python(pod: StartPod) -> None:
+    path = pod.write_tool("python-of-the-app", "sleep 100 & wait")
+    pod.set(APEX_INSTALL_PYTHON=str(path), APEX_INSTALL_DEADLINE="22")  # it is given up after 20 s
+
+
 def _odd_names(pod: StartPod) -> None:
     """Paths that no ASCII locale can say."""
     cache = pod.root / "Zwischenablage für Räder ☂"
@@ -141,6 +146,16 @@ def _no_rights(*, to_the_target: bool) -> Callable[[StartPod], object]:
         setpriv = shutil.which("setpriv")
         assert setpriv
         pod.wrapper = (setpriv, "--bounding-set=-all", "--inh-caps=-all")
+
+    return spoil
+
+
+def _limited(what: str) -> Callable[[StartPod], object]:
+    """The installer's Python alone, by the shell's `ulimit`."""
+
+    def spoil(pod: StartPod) -> None:
+        pod.write_tool("python3", f'ulimit {what}\nexec "{pod.tiny.python}" "$@"')
+        pod.set(APEX_INSTALL_PYTHON=str(pod.tiny.python))
 
     return spoil
 
@@ -245,6 +260,7 @@ FAULTS_OF_PODS = (
     Fault("PYTHONPATH junk", ENVIRONMENT, _junk, NO_REPORT, sample=True),
     Fault("sitecustomize dies", ENVIRONMENT, _sitecustomize("raise SystemExit(5)"),
           ("wheel", NO_REPORT)),
+    Fault("the app's Python hangs", ENVIRONMENT, _hanging_app_python, "none"),
     Fault("nonsense in a variable", ENVIRONMENT, _setting(APEX_INSTALL_GPU="hopper"), "none"),
     Fault("nonsense that is asked for", ENVIRONMENT, _setting(APEX_INSTALL_AT_LEAST="best"),
           NO_REPORT, said="apex: none (usage: "),
@@ -271,6 +287,8 @@ FAULTS_OF_PODS = (
           CARRYING, needs=("setpriv", "root")),
     Fault("a user with rights to the target alone", ENVIRONMENT,
           _no_rights(to_the_target=True), "wheel", needs=("setpriv", "root")),
+    Fault("little memory", ENVIRONMENT, _limited("-v 30000"), ("wheel", "none", NO_REPORT)),
+    Fault("few open files", ENVIRONMENT, _limited("-n 6"), ("wheel", "none", NO_REPORT)),
     Fault("clock in 1970", ENVIRONMENT, _clock("1970-01-02 00:00:00"), "wheel",
           needs=("faketime",)),
     Fault("clock in 2100", ENVIRONMENT, _clock("2100-01-01 00:00:00"), ("wheel", "none"),

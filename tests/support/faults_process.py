@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from support.fake_build import CXX, make, write_nvcc
+from support.fake_build import CXX, NVCC, make, write_nvcc
 from support.fault import BUILDING, CARRYING, NO_REPORT, Fault
 from support.fault_server import silent
 
@@ -48,6 +49,28 @@ def _garbage(pod: StartPod) -> None:
     pod.write_tool("c++", CXX + script.replace(f'"{pod.root}/made.so" ', ""))
 
 
+def _slow(spoil: Callable[[StartPod], object]) -> Callable[[StartPod], object]:
+    """Each question is given 10 s, so there must be some."""
+
+    def spoil_slowly(pod: StartPod) -> None:
+        spoil(pod)
+        pod.set(APEX_INSTALL_COMPILE_TIMEOUT="24", CXX="c++")
+
+    return spoil_slowly
+
+
+def _dead_lease(pod: StartPod) -> None:
+    """Another host's, which nobody touches: it counts for 30 s, longer than this pod waits."""
+    pod.start()
+    (entry,) = pod.cache.rglob("compiled/*.json")
+    lease = entry.parent.parent / "leases" / f"{entry.stem}.1.lease"
+    lease.parent.mkdir(exist_ok=True)
+    lease.write_text("{}")
+    for path in (entry, *pod.cache.rglob("*.whl")):
+        path.unlink()
+    shutil.rmtree(pod.target / "apex")
+
+
 def _no_cxx(pod: StartPod) -> None:
     (pod.root / "first/c++").unlink()
 
@@ -76,7 +99,7 @@ def _setup(text: str) -> Callable[[StartPod], object]:
     return spoil
 
 
-def _killed_after(seconds: float) -> Callable[[StartPod], object]:
+def killed_after(seconds: float) -> Callable[[StartPod], object]:
     """SIGKILL to the installer, which run.sh started; its compiler hangs."""
 
     def kill(adopted: Adopted) -> None:
@@ -130,7 +153,7 @@ def _installer(text: str) -> Callable[[StartPod], object]:
 
 def _hung_server_and_kill(pod: StartPod) -> None:
     pod.serve(silent())
-    _killed_after(0.7)(pod)
+    killed_after(0.7)(pod)
 
 
 PROCESSES = (
@@ -163,6 +186,17 @@ PROCESSES = (
     Fault("no g++", GROUP, _no_cxx, "python-only", BUILDING, said="apt-get install g++"),
     Fault("g++ too new", GROUP, _cxx("g++ (Debian 99.1.0-1) 99.1.0"), "python-only", BUILDING,
           said="takes gcc 15 at most"),
+    Fault("g++ hangs when asked", GROUP, _slow(lambda pod: pod.write_tool("c++", "sleep 100")),
+          "python-only", BUILDING),
+    Fault("nvcc hangs when asked", GROUP,
+          _slow(lambda pod: write_nvcc(pod, "", says="sleep 100 & wait\n")), "python-only",
+          BUILDING),
+    Fault("nvcc leaves a daemon when asked", GROUP,
+          lambda pod: write_nvcc(pod, make(pod), says=f"setsid sleep 100 &\n{NVCC}"), "compiled",
+          BUILDING),
+    Fault("CUDA_HOME lacks its headers", GROUP,
+          lambda pod: shutil.rmtree(pod.root / "cuda/include"), "python-only", BUILDING),
+    Fault("a lease whose holder never ends", GROUP, _dead_lease, "python-only", BUILDING),
     Fault("no Python.h", GROUP, _no_python_h, "python-only", BUILDING,
           said="apt-get install python"),
     Fault("setup.py hangs", GROUP, _setup("import time; time.sleep(100)"), "python-only",
@@ -172,9 +206,9 @@ PROCESSES = (
     Fault("setup.py leaves a daemon", GROUP,
           _setup("import subprocess as s; s.Popen(['sleep', '100'], start_new_session=True)"),
           "compiled", BUILDING),
-    Fault("installer killed in a compile", GROUP, _killed_after(1.5), NO_REPORT, BUILDING,
+    Fault("installer killed in a compile", GROUP, killed_after(1.5), NO_REPORT, BUILDING,
           sample=True),
-    Fault("installer killed in the capture", GROUP, _killed_after(0.5), NO_REPORT, BUILDING),
+    Fault("installer killed in the capture", GROUP, killed_after(0.5), NO_REPORT, BUILDING),
     Fault("installer killed in a download", GROUP, _hung_server_and_kill, NO_REPORT, BUILDING),
     Fault("nvidia-smi hangs", GROUP, _nvidia_smi("exec sleep 60"), "wheel"),
     Fault("nvidia-smi hangs and has a child", GROUP, _nvidia_smi("sleep 60 & wait"), "wheel"),

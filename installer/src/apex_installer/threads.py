@@ -22,7 +22,10 @@ class Later(Generic[_Result]):
         self._failure: Optional[BaseException] = None
         self._running = _thread.allocate_lock()
         self._running.acquire()
-        _thread.start_new_thread(self._run, (call,))
+        try:
+            _thread.start_new_thread(self._run, (call,))
+        except RuntimeError:
+            self._run(call)  # no memory for a thread: now, then
 
     def take(self, *, seconds: float = -1) -> _Result:
         """Wait for it, for so long at most: what it returned, or raise what it raised.

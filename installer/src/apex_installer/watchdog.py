@@ -25,7 +25,10 @@ class Watchdog(Closing):
         self._seconds = seconds
         self._ended = _thread.allocate_lock()
         self._ended.acquire()
-        _thread.start_new_thread(self._watch, ())
+        try:
+            _thread.start_new_thread(self._watch, ())
+        except RuntimeError:
+            return  # no memory for one: then nobody watches
 
     def close(self) -> None:
         """All went well, or failed as it should."""
@@ -36,6 +39,10 @@ class Watchdog(Closing):
             return
         line = f"apex: none (deadline: a driver or a disk hangs: given up after {self._seconds:g} s"
         try:
-            os.write(2, f"{line} and {GRACE:g} s more)\n".encode())
+            import select  # noqa: PLC0415 - only what hangs pays for it
+
+            # A pipe that nobody reads may be what hangs.
+            if select.select([], [2], [], 0)[1]:
+                os.write(2, f"{line} and {GRACE:g} s more)\n".encode())
         finally:
             os._exit(EXIT_NOTHING_GOOD_ENOUGH)

@@ -34,6 +34,14 @@ def test_a_call_that_does_not_come_back_is_waited_for_so_long() -> None:
     assert later.take(seconds=20) is True
 
 
+def test_without_memory_for_a_thread_it_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_thread, "start_new_thread", start)
+    assert Later(lambda: 7).take() == 7
+
+
 @pytest.mark.parametrize("threads", [1, 3, 9])
 def test_every_item_is_worked_on_once(threads: int) -> None:
     assert sorted(map_in_threads(lambda item: item * 2, range(7), threads=threads)) == [

@@ -32,6 +32,10 @@ NAME = "apex-install"
 STALE_SECONDS = 600
 """A part that nobody has written to for so long belongs to a run that was killed."""
 CHUNK = 256 * 1024
+SPARE_BYTES = 1 << 20
+"""What a disk must have beyond a file that is to be put there."""
+SPARE_FILES = 4
+"""A part, a folder, and two that others make meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -279,8 +283,10 @@ def _others_may_write(directory: str) -> bool:
 
 
 def _has_room(directory: str, size: int) -> bool:
+    """Some network file systems count nothing; they are believed to have it."""
     disk = os.statvfs(directory)
-    return not disk.f_blocks or disk.f_bavail * disk.f_frsize >= size
+    has_bytes = not disk.f_blocks or disk.f_bavail * disk.f_frsize >= size + SPARE_BYTES
+    return has_bytes and (not disk.f_files or disk.f_favail >= SPARE_FILES)
 
 
 def _sha256_of(path: str) -> str:

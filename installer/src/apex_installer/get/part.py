@@ -10,13 +10,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Callable, Optional, Type, Union
 
 from apex_installer.errors import DownloadError, TrustError
+from apex_installer.get.cache import SPARE_BYTES
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 CHUNK = 256 * 1024
-SPARE_BYTES = 1 << 20
-"""Kept free on the disk beside the file itself."""
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _RANGE = re.compile(r"^bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)$")
 

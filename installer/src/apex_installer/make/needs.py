@@ -9,11 +9,11 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from apex_installer.errors import ToolkitError
+from apex_installer.make.process import ask
 
 _OLDEST_GCC = 9
 """C++17 as torch's headers use it."""
@@ -103,22 +103,13 @@ def _read_compiler(name: str, path: str) -> Optional[Tuple[str, bool]]:
     program = shutil.which(name, path=path)
     if program is None:
         return None
-    said = _ask([program, "--version"], {"PATH": path, "LC_ALL": "C"})
+    said = ask([program, "--version"], environ={"PATH": path, "LC_ALL": "C"})
     return parse_gcc_version(said) if said else None
-
-
-def _ask(argv: Sequence[str], environ: Mapping[str, str]) -> str:
-    try:
-        return subprocess.run(
-            list(argv), env=dict(environ), capture_output=True, text=True, timeout=60, check=False
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
 
 
 def read_target(interpreter: str, environ: Mapping[str, str]) -> Target:
     """Ask the interpreter; ToolkitError where it does not run. About 30 ms."""
-    said = _ask([interpreter, "-c", _ASK_PYTHON], environ)
+    said = ask([interpreter, "-c", _ASK_PYTHON], environ=environ, errors=False)
     if not said:
         raise ToolkitError(f"{interpreter}: does not run; give another --python")
     return Target(**json.loads(said))
@@ -132,7 +123,8 @@ def find_importable(
         "import importlib.util, json, sys; "
         "print(json.dumps([m for m in sys.argv[1:] if importlib.util.find_spec(m)]))"
     )
-    said = _ask([interpreter, "-c", script, *modules], environ)
+    words = [interpreter, "-c", script, *modules]
+    said = ask(words, environ=environ, errors=False)
     return tuple(json.loads(said)) if said else ()
 
 

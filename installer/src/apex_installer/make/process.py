@@ -25,6 +25,8 @@ from apex_installer.make import tree as guard_program
 from apex_installer.make.tree import PATIENCE, VARIABLE, end_marked
 
 _TICK = 0.01
+ASK_SECONDS = 10.0
+"""For an answer that takes 0.01 s, and longer from a volume that is slow."""
 _guards: List[subprocess.Popen[bytes]] = []
 _numbers = itertools.count()
 _MARK = f"{os.urandom(16).hex()}-"
@@ -54,8 +56,12 @@ class Child:
         words: str,
         nice: int = 0,
         tree: str = "",
+        errors: bool = True,
     ) -> None:
-        """Start it, in a tree of `new_tree` if one is named; OSError where it cannot be started."""
+        """Start it, in a tree of `new_tree` if one is named; OSError where it cannot be started.
+
+        `errors`: whether what it says on stderr goes to the words too, or nowhere.
+        """
         _start_guard()
         self._mark = f"{tree or _MARK}{next(_numbers)};"
         with open(words, "wb") as file:
@@ -65,7 +71,7 @@ class Child:
                 env={**environ, VARIABLE: f"{os.environ.get(VARIABLE, '')} {self._mark}"},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if errors else subprocess.DEVNULL,
                 start_new_session=True,
             )
         if nice:
@@ -134,6 +140,31 @@ def wait_for(child: Child, *, ends_at: Optional[float], doing: str) -> int:
             time.sleep(0.01)
     finally:
         child.end()
+
+
+def ask(
+    argv: Sequence[str],
+    *,
+    environ: Mapping[str, str],
+    errors: bool = True,
+    seconds: float = ASK_SECONDS,
+) -> str:
+    """What a program says; nothing where it cannot be started or does not answer in time.
+
+    What it leaves running is ended; with `errors` its stderr is part of the answer.
+    """
+    import tempfile  # noqa: PLC0415 - many who start a child have a folder of their own
+
+    ends_at = time.monotonic() + seconds
+    try:
+        with tempfile.TemporaryDirectory(prefix="apex-ask-") as folder:
+            words = os.path.join(folder, "words")
+            child = Child(argv, environ=environ, folder=os.curdir, words=words, errors=errors)
+            wait_for(child, ends_at=ends_at, doing=f"{argv[0]} was asked")
+            with open(words, encoding="utf-8", errors="replace") as file:
+                return file.read()
+    except (OSError, DeadlineError):
+        return ""
 
 
 def _start_guard() -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from apex_installer.errors import ToolkitError
+from apex_installer.make.process import ask
 
 NEEDED = (
     "include/cuda_runtime.h",
@@ -75,17 +75,9 @@ def parse_top(dry_run: str) -> Optional[str]:
 
 def read_home(nvcc: str) -> str:
     """The toolkit that an nvcc belongs to, which may be a link or a script that starts another."""
-    said = _ask([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull])
+    words = [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
+    said = ask(words, environ=os.environ)
     return parse_top(said) or os.path.dirname(os.path.dirname(os.path.realpath(nvcc)))
-
-
-def _ask(argv: Sequence[str]) -> str:
-    """What a program says, on either stream; nothing where it cannot be run."""
-    try:
-        ran = subprocess.run(list(argv), capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return ran.stdout + ran.stderr
 
 
 def read_release(home: str) -> Optional[str]:
@@ -93,7 +85,7 @@ def read_release(home: str) -> Optional[str]:
     nvcc = os.path.join(home, "bin", "nvcc")
     if not os.access(nvcc, os.X_OK):
         return None
-    match = _RELEASE.search(_ask([nvcc, "--version"]))
+    match = _RELEASE.search(ask([nvcc, "--version"], environ=os.environ))
     return match.group(1) if match else None
 
 

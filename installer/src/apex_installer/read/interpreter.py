@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -130,21 +131,35 @@ def _ask(executable: str) -> Dict[str, Any]:
     loader = facts.__spec__.loader
     source = getattr(loader, "get_source")(facts.__name__)  # noqa: B009 - not in the base class
     try:
-        done = subprocess.run(
-            [executable, "-c", source],
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=START_LIMIT,
-            check=True,
-        )
-        data = json.loads(done.stdout.splitlines()[-1])
+        data = json.loads(_run([executable, "-c", source]).splitlines()[-1])
     except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
         why = _reason(error, source)
         raise UsageError(f"{executable} does not run as a Python 3: {why}") from error
     if not isinstance(data, dict) or not set(facts.FIELDS) <= set(data):
         raise UsageError(f"{executable} does not run as a Python 3: it answers {data!r:.80}")
     return data
+
+
+def _run(command: Sequence[str]) -> bytes:
+    """Its stdout; what `subprocess.run` raises. A wrapper's children end with it at the limit."""
+    import subprocess  # noqa: PLC0415 - as above
+
+    with subprocess.Popen(
+        list(command),
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=START_LIMIT)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, list(command), out, err)
+    return out
 
 
 def _reason(error: Exception, source: str) -> str:
