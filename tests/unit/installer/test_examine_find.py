@@ -223,6 +223,15 @@ def test_a_wheel_that_nobody_can_read(place: Place, name: str) -> None:
         place.find(str(wheel))
 
 
+def test_a_name_that_is_no_utf8(place: Place) -> None:
+    wheel = place.root / "x.whl"
+    with zipfile.ZipFile(wheel, "w") as whole:
+        whole.writestr("x-1.dist-info/MÄTADATA", "Name: x\n")
+    wheel.write_bytes(wheel.read_bytes().replace("Ä".encode(), b"\xff\xff"))
+    with pytest.raises(TrustError, match="cannot be read as a wheel: 'utf-8' codec"):
+        place.find(str(wheel))
+
+
 @pytest.mark.parametrize("name", ["../m.so", "/m.so", "a\\m.so", "a//m.so"])
 def test_a_module_that_leads_outside_is_not_written(place: Place, name: str) -> None:
     wheel = place.root / "x.whl"

@@ -7,6 +7,7 @@ zipfile, within the same limits on size and names.
 from __future__ import annotations
 
 import os
+import struct
 from contextlib import contextmanager
 from functools import partial
 from typing import IO, Callable, Iterator, NamedTuple, Tuple
@@ -62,7 +63,9 @@ def _unpack_loosely(wheel: str, into: str, wanted: Callable[[str], bool]) -> Tup
     import zipfile  # noqa: PLC0415 - only for what the strict reader refuses
     import zlib  # noqa: PLC0415 - the same
 
-    faults = (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error)
+    # What is no UTF-8, or a number that cannot be, comes out of zipfile as it was met.
+    odd = (ValueError, OverflowError, struct.error)
+    faults = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, *odd)
     try:
         with _writing(), zipfile.ZipFile(wheel) as archive:
             chosen = {item.filename: item for item in archive.infolist() if wanted(item.filename)}
