@@ -91,11 +91,17 @@ def test_a_miss_is_compiled_and_kept(pod: Pod) -> None:
     assert (code, report["outcome"]) == (0, "already")
 
     began = time.monotonic()
-    code, said, report = pod.run("--at-least", "compiled", target="another")
+    same = ("--source", str(SOURCE), "--at-least", "compiled")
+    code, said, report = pod.run(*same, target="another")
     assert (code, report["outcome"]) == (0, "compiled"), said
     assert "from the cache" in "".join(report["findings"])
     assert time.monotonic() - began < 10
     assert list((pod.root / "another").glob("fused_layer_norm_cuda*.so"))
+
+    # Who names no source, or another one, is not given what was made of this one.
+    code, said, report = pod.run("--at-least", "compiled", target="third")
+    assert (code, report["outcome"]) == (3, "none")
+    assert "no source of environment" in said
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from apex_installer.deadline import Deadline
 from apex_installer.errors import InstallError
 from apex_installer.flow import load_recipe, required_modules
 from apex_installer.get.cache import Cache, find_cache
-from apex_installer.make.plan_here import modules_made, plan_compile
+from apex_installer.make.plan_here import modules_made
 from apex_installer.make.process import signals_as_exceptions
-from apex_installer.means import load_pins
+from apex_installer.means import plan_for
 from apex_installer.model.request import Request
 from apex_installer.read.environment import read_environment
 from apex_installer.rest import SECONDS
@@ -50,7 +50,7 @@ def compile_rest(request: Request) -> str:
     account, environment = Account(say=_say), read_environment(request, environ=os.environ)
     required = required_modules(recipe, request)
     every = modules_made(recipe, environment, (*required, *recipe.groups.get("default", ())))
-    wanted = plan_compile(recipe, environment, every, load_pins(request).raw)
+    wanted = plan_for(request, recipe, environment, every)
     with Cache(find_cache(flag=request.cache_dir, environ=os.environ)) as cache:
         situation = Situation(
             request=request,

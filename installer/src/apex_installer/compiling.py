@@ -220,7 +220,7 @@ def entry_of(built: Built, wanted: Wanted, situation: Situation) -> Entry:
         version=wanted.version,
         build_tag=0,
         suffix=wanted.suffix,
-        ref=wanted.ref["commit"],
+        ref=wanted.made_of,
         modules=tuple(
             read_module(path, name=module, file=module.replace(".", "/") + suffix)
             for module, path in sorted(built.modules.items())

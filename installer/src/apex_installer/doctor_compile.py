@@ -14,8 +14,7 @@ from apex_installer.situation import Situation
 def compile_lines(situation: Situation) -> Tuple[str, Tuple[str, ...]]:
     """(what would be compiled, or nothing; what it would use, or all that is in the way)."""
     from apex_installer.compiling import preflight  # noqa: PLC0415 - doctor alone asks
-    from apex_installer.make.plan_here import plan_compile  # noqa: PLC0415
-    from apex_installer.means import find_means, load_pins  # noqa: PLC0415
+    from apex_installer.means import find_means, plan_for  # noqa: PLC0415
 
     environment = situation.environment
     if environment.cell is None:
@@ -23,9 +22,8 @@ def compile_lines(situation: Situation) -> Tuple[str, Tuple[str, ...]]:
     folder = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - its free space is asked, no more
     ends = time.monotonic() + situation.request.compile_timeout
     try:
-        pins = load_pins(situation.request).raw
-        wanted = plan_compile(situation.recipe, environment, situation.modules, pins)
-        kept = _kept(str(wanted.ref["commit"]), situation)
+        wanted = plan_for(situation.request, situation.recipe, environment, situation.modules)
+        kept = _kept(wanted.made_of, situation)
         if kept is not None:
             return f"{kept.file}, compiled before", (f"done before: {kept.file} in the cache",)
         files = situation.cache.files()  # asked, never filled

@@ -13,7 +13,7 @@ from typing import Optional
 from apex_installer.check import require_symbols
 from apex_installer.errors import CheckError, CompileError, TrustError
 from apex_installer.get.results import forget_result, kept_results, result_path
-from apex_installer.make.plan_here import Wanted, plan_compile
+from apex_installer.make.plan_here import Wanted
 from apex_installer.model.entry import Entry
 from apex_installer.pick import Wishes, pick
 from apex_installer.put.install import install_wheel
@@ -32,16 +32,16 @@ def is_asked(situation: Situation) -> bool:
 
 def compile_and_install(situation: Situation) -> Entry:
     """Take the result of an earlier compile from the cache, else compile; then install."""
-    from apex_installer.means import load_pins  # noqa: PLC0415 - only a miss pays for it
+    from apex_installer.means import plan_for  # noqa: PLC0415 - only a miss pays for it
 
-    pins = load_pins(situation.request).raw
-    wanted = plan_compile(situation.recipe, situation.environment, situation.modules, pins)
+    request, environment = situation.request, situation.environment
+    wanted = plan_for(request, situation.recipe, environment, situation.modules)
     entry = _take_kept(wanted, situation) or _compile(wanted, situation)
     situation.account.chosen = entry
-    if situation.request.background and not situation.request.dry_run:
+    if request.background and not request.dry_run:
         from apex_installer.rest import start_rest  # noqa: PLC0415 - only who asks for it
 
-        start_rest(entry, situation, pins)
+        start_rest(entry, situation)
     return entry
 
 
@@ -51,7 +51,7 @@ def _take_kept(wanted: Wanted, situation: Situation) -> Optional[Entry]:
     CheckError where what this very compile made has failed here: it would make the same again.
     """
     account = situation.account
-    entries = [one for one in kept_results(situation.cache) if one.ref == wanted.ref["commit"]]
+    entries = [one for one in kept_results(situation.cache) if one.ref == wanted.made_of]
     wishes = Wishes(modules=situation.modules)
     while True:
         best = pick(entries, situation.environment, wishes).best

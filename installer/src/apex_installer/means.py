@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional, Tuple
+from typing import TYPE_CHECKING, Optional, Sequence, Tuple
 
 from apex_installer import data
 from apex_installer.deadline import Deadline
@@ -13,10 +13,14 @@ from apex_installer.errors import UsageError
 from apex_installer.get.cache import Cache
 from apex_installer.get.supply import Supply, pypi_url_of
 from apex_installer.make.pins import Pinned, Pins, parse_pins
+from apex_installer.make.plan_here import Wanted, plan_compile
 from apex_installer.make.provide import AUTO, Ways, choose_ways, find_there
+from apex_installer.make.source import digest_source
 from apex_installer.make.toolkit import Toolkit
 
 if TYPE_CHECKING:
+    from apex_installer.model.environment import Environment
+    from apex_installer.model.recipe import Recipe
     from apex_installer.model.request import Request
     from apex_installer.situation import Situation
 
@@ -62,6 +66,15 @@ def load_pins(request: Request) -> Pins:
             return parse_pins(file.read(), where=f"--toolkits {path}")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--toolkits {path}: {error}") from error
+
+
+def plan_for(
+    request: Request, recipe: Recipe, environment: Environment, modules: Sequence[str]
+) -> Wanted:
+    """The build that this request means; CompileError where there is none, UsageError for pins."""
+    source = digest_source(request.source) if request.source else ""
+    pins = load_pins(request).raw
+    return plan_compile(recipe, environment, modules, pins, source=source)
 
 
 def find_means(situation: Situation, *, files: Cache, folder: str, ends: float) -> Means:

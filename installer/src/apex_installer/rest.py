@@ -12,13 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Mapping
 
 import apex_installer
 from apex_installer.errors import CompileError
 from apex_installer.get.failures import describe, failure_path, is_too_early, read_failure
 from apex_installer.get.results import find_result
-from apex_installer.make.plan_here import Wanted, modules_made, plan_compile
+from apex_installer.make.plan_here import Wanted, modules_made
+from apex_installer.means import plan_for
 from apex_installer.model.entry import Entry
 from apex_installer.situation import Situation
 from apex_installer.values import asdict
@@ -31,7 +31,7 @@ _BEGIN = (
 )
 
 
-def start_rest(entry: Entry, situation: Situation, toolkits: Mapping[str, Any]) -> None:
+def start_rest(entry: Entry, situation: Situation) -> None:
     """Start it where there is a rest, and nobody has compiled it; says what it did in one line."""
     account, environment = situation.account, situation.environment
     if not situation.cache.location.outlives_pod:
@@ -45,7 +45,7 @@ def start_rest(entry: Entry, situation: Situation, toolkits: Mapping[str, Any]) 
     if not rest:
         return
     try:
-        wanted = plan_compile(situation.recipe, environment, every, toolkits)
+        wanted = plan_for(situation.request, situation.recipe, environment, every)
         if find_result(situation.cache, wanted.key) is not None:
             return
         _check_failures(wanted, situation)

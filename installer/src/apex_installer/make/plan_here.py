@@ -14,7 +14,7 @@ from apex_installer.model.key import BuildInputs
 from apex_installer.model.recipe import Recipe
 from apex_installer.values import dataclass
 
-_DIGEST_SHOWN = 8
+_DIGEST_SHOWN, _SOURCE_SHOWN = 8, 12
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Wanted:
 
     ref: Mapping[str, Any]
     """The recipe's row."""
+    made_of: str
+    """The commit, and where another source was named some digits of its sha256 after a `+`."""
     cell: Cell
     torch: str
     modules: Tuple[str, ...]
@@ -39,11 +41,17 @@ class Wanted:
 
 
 def plan_compile(
-    recipe: Recipe, environment: Environment, modules: Sequence[str], toolkits: Mapping[str, Any]
+    recipe: Recipe,
+    environment: Environment,
+    modules: Sequence[str],
+    toolkits: Mapping[str, Any],
+    *,
+    source: str = "",
 ) -> Wanted:
     """The build of `modules` for this environment; CompileError where there is none, in words.
 
-    `toolkits`: `data/toolkits.json`, of which the digest holds what would compile.
+    `toolkits`: `data/toolkits.json`, of which the digest holds what would compile. `source`: sha256
+    of a source that was named in place of the commit's, which makes it another build.
     """
     torch, cell = environment.torch, environment.cell
     ref = recipe.ref_for(torch.version)
@@ -77,6 +85,7 @@ def plan_compile(
             "argv": argv,
             "environment": variables,
             "toolkit": _toolkit_facts(toolkits, cell),
+            **({"source": source} if source else {}),
         }
     )
     inputs = BuildInputs(
@@ -92,6 +101,7 @@ def plan_compile(
     local = f"{ref['date']}.{cell.cuda_tag}.torch{cell.torch_text}.{suffix}"
     return Wanted(
         ref=ref,
+        made_of=f"{ref['commit']}+{source[:_SOURCE_SHOWN]}" if source else str(ref["commit"]),
         cell=cell,
         torch=torch.version,
         modules=names,

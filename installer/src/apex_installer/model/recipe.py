@@ -68,7 +68,7 @@ class Recipe:
 
     def requirements_of(self, ref: str) -> Tuple[Requirement, ...]:
         """What the package of this commit needs at run time."""
-        return self.requirements.get(ref, self.requirements.get("*", ()))
+        return self.requirements.get(ref.partition("+")[0], self.requirements.get("*", ()))
 
     def ref_for(self, torch: str) -> Optional[Mapping[str, Any]]:
         """The row of `raw` for this torch (`2.11.0+cu130`); the refs' ranges do not overlap."""
