@@ -75,6 +75,8 @@ def main() -> int:
     result = {
         **run,
         "versions": {"buildah": said, "python": platform.python_version()},
+        "niceness": os.nice(0),
+        "load_average": [round(value, 1) for value in os.getloadavg()],
         "wheel_bytes": SIZE,
         "milliseconds": rows,
         "limits": LIMITS,
