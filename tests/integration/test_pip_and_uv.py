@@ -112,7 +112,9 @@ def documented_lines() -> list[str]:
     """Every pip and uv line of README and docs."""
     files = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
     text = "\n".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
-    return re.findall(r"^\s*((?:uv )?pip install .*apex.*)$", text, flags=re.MULTILINE)
+    found = re.findall(r"^\s*((?:uv )?pip install .*apex.*)$", text, flags=re.MULTILINE)
+    # A line that is cut by `…` is one that people have, to be deleted.
+    return [line for line in found if "…" not in line]
 
 
 def with_address(line: str, world: World) -> str:

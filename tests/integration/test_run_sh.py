@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -149,6 +150,12 @@ def test_the_app_s_own_interpreter_is_the_one_that_is_asked(pod: StartPod) -> No
     assert list(app.glob("venv/lib/*/site-packages/apex/__init__.py"))
 
 
+def heed_signals() -> None:
+    """A test run in the background, or by nohup, ignores some, and a shell cannot undo that."""
+    for number in (1, 2, 15):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [1, 2, 15])
 @pytest.mark.parametrize("whole_group", [True, False])
 def test_a_signal_while_it_installs_ends_all_at_once(
@@ -162,6 +169,7 @@ def test_a_signal_while_it_installs_ends_all_at_once(
         env=pod.environ,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=heed_signals,  # noqa: PLW1509 - it sets three signals, no more
     )
     time.sleep(0.5)
     (os.killpg if whole_group else os.kill)(process.pid, number)
