@@ -7,12 +7,14 @@ from support.faults_network import NETWORK
 from support.faults_pod import FAULTS_OF_INDEXES, FAULTS_OF_PODS
 from support.faults_process import PROCESSES
 from support.faults_real import REAL_COMPILER
+from support.faults_toolkit import TOOLKITS
 
 FAULTS = (
     *NETWORK,
     *FAULTS_OF_DISKS,
     *FAULTS_OF_INDEXES,
     *PROCESSES,
+    *TOOLKITS,
     *FAULTS_OF_PODS,
     *REAL_COMPILER,
 )

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LOG = "apex-compile.log"
 FLAG = "--compile-timeout"
+NO_PINS = '{"schema": 1, "toolkits": {}}'
+"""Of a copy that was packed without any: then only a toolkit that is there counts."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def load_pins(request: Request) -> Pins:
     """`--toolkits FILE`, else what this copy was packed with; UsageError for a bad file."""
     path = request.toolkits
     if path is None:
-        return parse_pins(data.read("toolkits.json") or "", where="toolkits.json")
+        return parse_pins(data.read("toolkits.json") or NO_PINS, where="toolkits.json")
     try:
         with open(path, encoding="utf-8") as file:
             return parse_pins(file.read(), where=f"--toolkits {path}")
