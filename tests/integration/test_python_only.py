@@ -19,6 +19,7 @@ import packaging
 import pytest
 
 from support import fault_server as server
+from support.carrying import pack_carrying, small_data
 from support.skips import NO_APEX_SOURCE
 from support.tiny_pod import CPU_PY, INDEX_PATH, TAG, Kit, TinyPod, make_kit
 from wheelbuild.cli import main as farm
@@ -111,29 +112,15 @@ def test_every_real_ref_runs_and_says_what_it_lacks(
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small package's recipe, with the norm stand-in, whose functions it calls alike."""
-    folder = tmp_path_factory.mktemp("data") / "small"
-    shutil.copytree(SMALL, folder)
-    recipe = folder / "recipes/apex"
-    shutil.copytree(STANDINS, recipe / "standins")
-    text = (recipe / "recipe.toml").read_text()
-    wanted = 'test = "tests/fused_layer_norm_cuda.py"\n'
-    assert wanted in text
-    standin = 'standin = "standins/fused_layer_norm_cuda.py"\n'
-    standin += 'standin_lacks = ["apex.normalization.FusedLayerNorm"]\n'  # to have one that does
-    (recipe / "recipe.toml").write_text(text.replace(wanted, wanted + standin))
-    return folder
+    folder = tmp_path_factory.mktemp("data")
+    return small_data(folder / "small", lacks="apex.normalization.FusedLayerNorm")
 
 
 @pytest.fixture(scope="module")
 def kit(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Kit:
     folder = tmp_path_factory.mktemp("kit")
     tiny = make_kit(folder)
-    common = ["-q", "--data", str(data), "--cache", str(folder / "cache")]
-    assert farm([*common, "python-only"]) == 0
-    zipapp = folder / "carrying.pyz"
-    assert farm([*common, "zipapp", "--out", str(zipapp)]) == 0
-    return Kit(zipapp, tiny.environment, tiny.tag)
+    return Kit(pack_carrying(folder, data), tiny.environment, tiny.tag)
 
 
 @pytest.fixture

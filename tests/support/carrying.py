@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 STANDINS = REPOSITORY / "wheelbuild/recipes/apex/standins"
 
 
-def small_data(folder: Path) -> Path:
+def small_data(folder: Path, *, lacks: str = "") -> Path:
     """The small package's recipe, with the norm stand-in, whose functions it calls alike.
 
-    It says that a compile takes a second, so that none is left out for want of time.
+    It says that a compile takes a second, so that none is left out for want of time. `lacks`: a
+    name that the stand-in does not hold, to have one.
     """
     shutil.copytree(SMALL, folder)
     recipe = folder / "recipes/apex"
@@ -27,6 +28,7 @@ def small_data(folder: Path) -> Path:
     wanted = 'test = "tests/fused_layer_norm_cuda.py"\n'
     assert wanted in text
     standin = 'standin = "standins/fused_layer_norm_cuda.py"\n'
+    standin += f'standin_lacks = ["{lacks}"]\n' if lacks else ""
     text = text.replace(wanted, wanted + standin).replace("cpu_seconds = 80", "cpu_seconds = 1")
     (recipe / "recipe.toml").write_text(text)
     return folder

@@ -22,7 +22,7 @@ from apex_installer.model.environment import Environment
 from apex_installer.model.request import Request
 from apex_installer.offer import Offer, read_offer
 from apex_installer.pick import Choice, Wishes, pick
-from apex_installer.put.install import install_wheel
+from apex_installer.placing import place_wheel
 from apex_installer.situation import Situation
 from apex_installer.values import replace
 
@@ -155,19 +155,13 @@ def _check_staged(staged: Sequence[str], entry: Entry, environment: Environment)
 
 
 def _put(entry: Entry, path: str, situation: Situation) -> None:
-    """Verify, symbol check and swap; the deadline is asked before, never in the middle."""
-    account, environment = situation.account, situation.environment
+    """The deadline is asked before the swap, never in its middle."""
+    environment = situation.environment
     situation.deadline.check("installing the wheel")
-    with account.step("put"):
-        installed = install_wheel(
-            path,
-            entry=entry,
-            environment=environment,
-            recipe=situation.recipe,
-            old=situation.old,
-            put_aside=situation.put_aside,
-            check=lambda staged: _check_staged(staged, entry, environment),
-        )
-    account.bytes["installed"] += installed.size
-    for note in installed.notes:
-        account.find(note)
+    place_wheel(
+        path,
+        entry,
+        situation,
+        outcome="wheel",
+        check=lambda staged: _check_staged(staged, entry, environment),
+    )

@@ -16,7 +16,7 @@ from apex_installer.get.results import forget_result, kept_results, result_path
 from apex_installer.make.plan_here import Wanted
 from apex_installer.model.entry import Entry
 from apex_installer.pick import Wishes, pick
-from apex_installer.put.install import install_wheel
+from apex_installer.placing import place_wheel
 from apex_installer.situation import Situation
 from apex_installer.values import replace
 
@@ -92,16 +92,11 @@ def _compile(wanted: Wanted, situation: Situation) -> Entry:
 
 
 def _put(path: str, entry: Entry, situation: Situation) -> None:
-    account, environment = situation.account, situation.environment
-    with account.step("put"):
-        installed = install_wheel(
-            path,
-            entry=entry,
-            environment=environment,
-            recipe=situation.recipe,
-            old=situation.old,
-            put_aside=situation.put_aside,
-            outcome=NAME,
-            check=lambda staged: require_symbols(staged, environment),
-        )
-    account.bytes["installed"] += installed.size
+    environment = situation.environment
+    place_wheel(
+        path,
+        entry,
+        situation,
+        outcome=NAME,
+        check=lambda staged: require_symbols(staged, environment),
+    )

@@ -15,7 +15,7 @@ from apex_installer import data
 from apex_installer.errors import NoWheelError, TargetError
 from apex_installer.model.entry import Entry
 from apex_installer.model.environment import Environment
-from apex_installer.put.install import install_wheel
+from apex_installer.placing import place_wheel
 from apex_installer.put.receipt import read_receipt, receipt_stands
 from apex_installer.situation import Situation
 
@@ -40,18 +40,8 @@ def install_python_only(situation: Situation) -> Entry:
         raise NoWheelError(f"no stand-in without a compiler holds all that {', '.join(partly)} is")
     if situation.request.dry_run or _is_there(entry, situation):
         return entry
-    account, environment = situation.account, situation.environment
-    with account.step("put"), _on_disk(entry, environment) as path:
-        installed = install_wheel(
-            path,
-            entry=entry,
-            environment=environment,
-            recipe=situation.recipe,
-            old=situation.old,
-            put_aside=situation.put_aside,
-            outcome=NAME,
-        )
-    account.bytes["installed"] += installed.size
+    with _on_disk(entry, situation.environment) as path:
+        place_wheel(path, entry, situation, outcome=NAME)
     return entry
 
 
