@@ -109,6 +109,7 @@ def test_a_miss_is_compiled_and_kept(pod: Pod) -> None:
     [
         ((), "no source of environment: name a checkout with --source DIR"),
         (("--source", "/nowhere"), "/nowhere: no setup.py there; give the folder of a checkout"),
+        (("--source", "/usr"), "/usr: no setup.py there; give the folder of a checkout"),
         (("--source", str(SOURCE), "--compile-timeout", "21"), "the time limit"),
     ],
 )

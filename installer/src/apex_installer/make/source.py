@@ -17,8 +17,10 @@ from apex_installer.make.process import Child, wait_for
 def digest_source(path: str) -> str:
     """sha256 over an archive, or over every file of a checkout but git's own; 30 ms for Apex.
 
-    CompileError where it cannot be read.
+    CompileError where it holds no setup.py or cannot be read.
     """
+    if not (os.path.isfile(path) or os.path.isfile(os.path.join(path, "setup.py"))):
+        raise CompileError(f"{path}: no setup.py there; give the folder of a checkout")
     digest = hashlib.sha256()
     try:
         for name, file in _files(path):
