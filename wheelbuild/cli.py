@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from apex_installer.errors import EXIT_USAGE, InstallError
-from wheelbuild import commands
+from wheelbuild import commands, planning_commands, planning_flags
 from wheelbuild.errors import EXIT_BUG, EXIT_INPUT, EXIT_STEP, FarmError, UsageError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _selection(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--only", metavar="NAME", action="append", help="only these modules, groups or classes")
     add("--arch", metavar="LIST", help="only these architectures, e.g. 9.0 or 8.0;9.0+PTX")
-    add("--force", action="store_true", help="also what the index holds and is fresh")
+    add("--force", action="store_true", help="also what is fresh, and what is known to fail")
 
 
 def _build(parser: argparse.ArgumentParser) -> None:
@@ -206,13 +206,16 @@ _COMMANDS: tuple[
     ...,
 ] = (
     (commands.run_matrix, (_cells,)),
-    (commands.run_plan, (_cells, _selection, _index)),
+    (planning_commands.run_plan, (_cells, _selection, *planning_flags.PLAN)),
     (commands.run_build, (_cell, _selection, _build, _index)),
     (commands.run_repair, (_wheel, _policy, _out)),
     (commands.run_stamp, (_wheel, _job, _out)),
     (commands.run_test, (_wheel, _test, _on_gpu)),
     (commands.run_publish, (_wheel, _upload, _index)),
-    (commands.run_run, (_some_cells, _selection, _build, _policy, _on_gpu, _index)),
+    (
+        commands.run_run,
+        (_some_cells, _selection, _build, _policy, _on_gpu, _index, *planning_flags.RUN),
+    ),
     (commands.run_index, (_index, _yank)),
     (commands.run_serve, (_index, _port)),
     (commands.run_python_only, (_refs, _publish, _index)),

@@ -17,7 +17,8 @@ from wheelbuild.demo import DemoOptions, show_demo
 from wheelbuild.engines.interpreters import find_minor
 from wheelbuild.errors import EXIT_DONE, DataError, UsageError
 from wheelbuild.index.admission import check_wheel
-from wheelbuild.plan import choose_rows, make_plan
+from wheelbuild.plan import choose_rows
+from wheelbuild.planning_commands import note_failures, plan_jobs
 from wheelbuild.publish import publish, reindex, yank
 from wheelbuild.python_only import carried_files, find_python_only, make_python_only
 from wheelbuild.repair import repair_wheel
@@ -34,8 +35,8 @@ from wheelbuild.zipapp import PYTHONS, pack_zipapp
 if TYPE_CHECKING:
     import argparse
 
-    from wheelbuild.data import FarmData
-    from wheelbuild.plan import Job, Plan
+    from wheelbuild.known_failures import KnownFailure
+    from wheelbuild.plan import Job
     from wheelbuild.recipe import Recipe, Ref
     from wheelbuild.run import CellResult
 
@@ -59,21 +60,11 @@ def run_matrix(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def run_plan(arguments: argparse.Namespace) -> int:
-    """List the jobs: wanted cells that the index does not hold, or not fresh."""
-    plan = _plan(load_data(arguments.data), arguments, cells=arguments.cells)
-    rows = [_job_row(job) for job in plan.jobs]
-    logger.info("%d to build, %d in the index and fresh", len(plan.jobs), len(plan.fresh))
-    columns = ("cell", "version", "build", "ref", "modules", "architectures")
-    print_table(rows, columns=columns, as_json=arguments.json)
-    return EXIT_DONE
-
-
 def run_build(arguments: argparse.Namespace) -> int:
     """Compile one cell; prints the wheel's path."""
     data = load_data(arguments.data)
-    plan = _plan(data, arguments, cells=[arguments.cell])
-    jobs = (*plan.jobs, *plan.fresh)
+    plan = plan_jobs(data, arguments, cells=[arguments.cell])
+    jobs = (*plan.jobs, *plan.fresh, *(job for job, _ in plan.known))
     if len(jobs) > 1:
         raise UsageError(f"{arguments.cell}: is the start of {len(jobs)} cells; name one")
     if plan.fresh:
@@ -224,10 +215,13 @@ def run_run(arguments: argparse.Namespace) -> int:
         policy=arguments.policy,
         force=arguments.force,
     )
-    plan = _plan(data, arguments, cells=arguments.cells)
+    plan = plan_jobs(data, arguments, cells=arguments.cells)
     results = run_cells(plan.jobs, data=data, options=options)
+    if arguments.note_failures:
+        note_failures(data, results)
     rows = [_result_row(result) for result in results]
     rows += [{"cell": job.cell.label, "state": "fresh", "said": job.version} for job in plan.fresh]
+    rows += [_known_row(job, failure) for job, failure in plan.known]
     columns = ("cell", "state", "step", "seconds", "said")
     print_table(rows, columns=columns, as_json=arguments.json)
     return exit_code(results)
@@ -250,29 +244,6 @@ def run_data(arguments: argparse.Namespace) -> int:
     return _print_result(arguments, data=data.directory)
 
 
-def _plan(data: FarmData, arguments: argparse.Namespace, *, cells: list[str]) -> Plan:
-    return make_plan(
-        data,
-        DirectoryStore(arguments.index).entries(),
-        cells=cells,
-        only=[word for words in arguments.only or () for word in words.split(",")],
-        arch=arguments.arch,
-        force=arguments.force,
-    )
-
-
-def _job_row(job: Job) -> dict[str, Any]:
-    return {
-        "cell": job.cell.label,
-        "version": job.version,
-        "build": job.build_tag or "",
-        "ref": f"{job.ref_name} ({job.ref[:8]})",
-        "modules": list(job.modules),
-        "architectures": job.architectures.text,
-        "why": job.why,
-    }
-
-
 def _result_row(result: CellResult) -> dict[str, Any]:
     return {
         "cell": result.job.cell.label,
@@ -281,6 +252,11 @@ def _result_row(result: CellResult) -> dict[str, Any]:
         "seconds": round(result.seconds),
         "said": result.said,
     }
+
+
+def _known_row(job: Job, failure: KnownFailure) -> dict[str, Any]:
+    said = f"{failure.since}: {failure.error}"
+    return {"cell": job.cell.label, "state": "known", "step": failure.step, "said": said}
 
 
 def _build_options(arguments: argparse.Namespace) -> BuildOptions:

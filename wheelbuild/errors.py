@@ -12,6 +12,7 @@
         ├── StampError          the wheel's metadata could not be written
         ├── TestError           a built wheel is not what its cell promises
         ├── PublishError        the index holds something else, or refused
+        ├── IndexReadError      a live index, or upstream's, could not be read
         ├── WheelError          a file that should be a wheel is not one
         └── CommandError        an external program failed, or ran out of its time
 
@@ -82,6 +83,10 @@ class TestError(StepError):
 
 class PublishError(StepError):
     """The index holds something else under that name, or refused."""
+
+
+class IndexReadError(StepError):
+    """A live index, or upstream's, could not be read, or is none."""
 
 
 class WheelError(StepError):

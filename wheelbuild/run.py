@@ -49,6 +49,8 @@ class CellResult:
     said: str
     """The wheel's file name, or the error."""
     seconds: float
+    error: str = ""
+    """Its class; empty where there was none."""
 
 
 def run_cells(
@@ -70,16 +72,17 @@ def _run_cell(job: Job, *, data: FarmData, options: RunOptions) -> CellResult:
     steps = Steps(job, data=data, options=options)
     started = time.monotonic()
     state: Literal["published", "already", "failed", "bug"]
+    kind = ""
     try:
         state, said = steps.all()
     except (FarmError, InstallError) as error:
-        state, said = "failed", str(error)
+        state, said, kind = "failed", str(error), type(error).__name__
         logger.error("%s: %s: %s", job.cell.label, steps.step, error)  # noqa: TRY400 - no traceback
     except Exception as error:
-        state, said = "bug", repr(error)
+        state, said, kind = "bug", repr(error), type(error).__name__
         logger.exception("%s: %s", job.cell.label, steps.step)
     seconds = time.monotonic() - started
-    return CellResult(job=job, state=state, step=steps.step, said=said, seconds=seconds)
+    return CellResult(job=job, state=state, step=steps.step, said=said, seconds=seconds, error=kind)
 
 
 class Steps:

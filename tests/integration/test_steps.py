@@ -99,7 +99,7 @@ def test_the_index_holds_what_was_asked_for(farm: Farm) -> None:
 
 def test_nothing_is_to_be_done_twice(farm: Farm) -> None:
     words = [CELL, "--arch", "9.0"]
-    assert json.loads(farm.run("plan", *words, "--json").stdout) == []
+    assert json.loads(farm.run("plan", *words, "--json").stdout) == {"include": []}
     (row,) = json.loads(farm.run("run", *words, "--json").stdout)
     assert row["state"] == "fresh"
 

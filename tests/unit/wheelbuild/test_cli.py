@@ -50,7 +50,8 @@ def test_data_and_cache_have_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHEELBUILD_CACHE", "c")
     monkeypatch.setenv("WHEELBUILD_INDEX", "i")
     arguments = build_parser().parse_args(["plan"])
-    assert (arguments.data, arguments.cache, arguments.index) == (Path("d"), Path("c"), Path("i"))
+    assert (arguments.data, arguments.cache, arguments.index) == (Path("d"), Path("c"), "i")
+    assert build_parser().parse_args(["index"]).index == Path("i")
 
 
 def end_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:

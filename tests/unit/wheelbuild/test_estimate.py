@@ -1,0 +1,58 @@
+"""Minutes, downloads and disk before anything starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apex_installer.model.arch import Architectures
+from support.farm_data import small_data
+from wheelbuild import estimate
+from wheelbuild.estimate import NOTHING, cpu_seconds, estimate_jobs, estimate_text
+from wheelbuild.plan import plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wheelbuild.data import FarmData
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> FarmData:
+    return small_data(tmp_path)
+
+
+def test_each_further_architecture_costs_a_part_of_the_first(data: FarmData) -> None:
+    one, three = (plan(data, cells=["cp310"], arch=arch)[0] for arch in ("9.0", "8.0;9.0+PTX"))
+    assert cpu_seconds(one) == estimate.HEADER_SECONDS + 150.5
+    assert three.architectures == Architectures(("8.0", "9.0"), ("9.0",))
+    expected = estimate.HEADER_SECONDS + 150.5 * (1 + 2 * estimate.PER_ARCHITECTURE)
+    assert cpu_seconds(three) == pytest.approx(expected)
+
+
+def test_what_cells_share_is_counted_once(data: FarmData) -> None:
+    first, second, third = estimate_jobs(plan(data), toolkits=data.toolkits, cores=4)
+    assert second.download - third.download == pytest.approx(
+        estimate.TORCH_LIBRARIES + estimate.SOURCE + 44
+    )
+    assert second.disk - third.disk == pytest.approx(44 * (1 + estimate.UNPACKED) + estimate.SOURCE)
+    assert first.download == second.download
+
+
+def test_more_cores_are_fewer_minutes(data: FarmData) -> None:
+    jobs = plan(data)
+    (few, *_), (many, *_) = (
+        estimate_jobs(jobs, toolkits=data.toolkits, cores=cores) for cores in (2, 16)
+    )
+    assert few.cpu_seconds == many.cpu_seconds
+    assert few.minutes - estimate.FIXED_MINUTES == pytest.approx(
+        8 * (many.minutes - estimate.FIXED_MINUTES)
+    )
+
+
+def test_the_total_in_words(data: FarmData) -> None:
+    total = sum(estimate_jobs(plan(data), toolkits=data.toolkits, cores=4), NOTHING)
+    text = estimate_text(total, jobs=3, cores=4)
+    assert text.startswith("3 to build on 4 cores: about 17 minutes (0.2 CPU-hours), ")
+    assert text.endswith(" GB of disk")

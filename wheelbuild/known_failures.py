@@ -1,0 +1,151 @@
+"""`known-failures.toml`: cells that cannot be built, each with its first error and its inputs.
+
+Such a cell is left out of the plan until its inputs change, so that a schedule neither spends
+hours on it again nor is red for it. The file is the farm's own: `run --note-failures` writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wheelbuild.document import raise_faults, read_document
+from wheelbuild.errors import BuildError, RepairError, StampError, TestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from wheelbuild.document import Document
+    from wheelbuild.plan import Job
+    from wheelbuild.run import CellResult
+
+FILE = "known-failures.toml"
+HEADER = """\
+# Cells that cannot be built, with what they failed of. `wheelbuild run --note-failures` keeps this
+# file; `plan` leaves such a cell out until its inputs change, `--force` tries it again.
+
+schema = 1
+"""
+NOTED = frozenset(error.__name__ for error in (BuildError, RepairError, StampError, TestError)) | {
+    "CompileError"
+}
+"""Errors that the same inputs would meet again; a network or a disk may be better next time."""
+MOST = 400
+"""Characters of an error that are kept."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownFailure:
+    """One cell and version that failed."""
+
+    cell: str
+    version: str
+    inputs: str
+    """sha256; see `inputs_digest`."""
+    step: str
+    error: str
+    """Its first line."""
+    since: str
+    """UTC day, `2026-11-26`."""
+
+    @property
+    def line(self) -> str:
+        """`cp310-…: build failed on 2026-11-26: nvcc said no`."""
+        return f"{self.cell}: {self.step} failed on {self.since}: {self.error}"
+
+
+def inputs_digest(job: Job) -> str:
+    """sha256 over what decides whether the job fails: what its key reads, and what it must fit."""
+    read = [job.key(""), job.policy, job.torch_index, job.requires]
+    return hashlib.sha256(json.dumps(read).encode()).hexdigest()
+
+
+def find_failure(job: Job, known: Iterable[KnownFailure]) -> KnownFailure | None:
+    """Return what is known of this very job, with the inputs it has now."""
+    named = (job.cell.label, job.version, inputs_digest(job))
+    return next((one for one in known if (one.cell, one.version, one.inputs) == named), None)
+
+
+def read_failures(folder: Path) -> tuple[KnownFailure, ...]:
+    """Read the data folder's file; none is an empty one. DataError lists every fault."""
+    if not (folder / FILE).is_file():
+        return ()
+    document = read_document(folder / FILE, file=FILE)
+    found = _parse(document)
+    raise_faults([document])
+    return found
+
+
+def _parse(document: Document) -> tuple[KnownFailure, ...]:
+    root = document.root
+    root.number("schema", at_least=1)
+    found = []
+    for table in root.tables("failures", needed=False):
+        failure = KnownFailure(
+            cell=table.text("cell"),
+            version=table.text("version"),
+            inputs=table.text("inputs", form=r"[0-9a-f]{64}", like="64 hex digits"),
+            step=table.text("step"),
+            error=table.text("error"),
+            since=table.text("since", form=r"\d{4}-\d\d-\d\d", like="2026-11-26"),
+        )
+        table.close()
+        found.append(failure)
+    root.close()
+    return tuple(found)
+
+
+def note_results(
+    known: Iterable[KnownFailure], results: Iterable[CellResult], *, today: str
+) -> tuple[KnownFailure, ...]:
+    """What is known after a run: new failures in, cells that were built out. Pure."""
+    found = {(one.cell, one.version): one for one in known}
+    for result in results:
+        job = result.job
+        place = (job.cell.label, job.version)
+        if result.state in {"published", "already"}:
+            found.pop(place, None)
+        elif result.state == "failed" and result.error in NOTED:
+            found[place] = KnownFailure(
+                cell=job.cell.label,
+                version=job.version,
+                inputs=inputs_digest(job),
+                step=result.step,
+                error=_first_line(result.said),
+                since=today,
+            )
+    return tuple(found[place] for place in sorted(found))
+
+
+def failures_text(known: Iterable[KnownFailure]) -> str:
+    """The whole file; the same failures give the same text."""
+    fields = ("cell", "version", "inputs", "step", "error", "since")
+    tables = [
+        "\n".join(["[[failures]]", *(f"{name} = {_quote(getattr(one, name))}" for name in fields)])
+        for one in known
+    ]
+    return "\n".join([HEADER, *(f"{table}\n" for table in tables)])
+
+
+def write_failures(folder: Path, known: Iterable[KnownFailure]) -> Path:
+    """Write the data folder's file, whole or not at all."""
+    path = folder / FILE
+    part = path.with_name(f".{FILE}.part")
+    part.write_text(failures_text(known), encoding="utf-8")
+    os.replace(part, path)  # noqa: PTH105 - as everywhere
+    return path
+
+
+def _first_line(said: str) -> str:
+    line = next((line.strip() for line in said.splitlines() if line.strip()), "it said nothing")
+    return line if len(line) <= MOST else f"{line[: MOST - 1]}…"
+
+
+def _quote(text: str) -> str:
+    """A basic string of TOML: JSON's, and DEL too is written by its number."""
+    sound = text.encode("utf-8", "replace").decode()
+    return json.dumps(sound, ensure_ascii=False).replace("\x7f", "\\u007f")
