@@ -207,6 +207,7 @@ _COMMANDS: tuple[
 ] = (
     (commands.run_matrix, (_cells,)),
     (planning_commands.run_plan, (_cells, _selection, *planning_flags.PLAN)),
+    (planning_commands.run_discover, planning_flags.DISCOVER),
     (commands.run_build, (_cell, _selection, _build, _index)),
     (commands.run_repair, (_wheel, _policy, _out)),
     (commands.run_stamp, (_wheel, _job, _out)),

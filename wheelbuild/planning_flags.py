@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apex_installer.errors import UsageError
+from apex_installer.model.arch import parse_version
+from wheelbuild.upstream import PYPI, PYTORCH
+
+if TYPE_CHECKING:
+    from apex_installer.model.arch import Version
 
 
 def _plan(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +32,31 @@ def _note_failures(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--note-failures", action="store_true", help=text)
 
 
+def _discover(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--write", action="store_true", help="write matrix.toml too")
+    text = f"simple index that has torch (default: PIP_INDEX_URL, else {PYPI})"
+    pypi = os.environ.get("PIP_INDEX_URL") or PYPI
+    add("--pypi-url", metavar="URL", type=_url, default=pypi, help=text)
+    text = f"PyTorch's own indexes are below it (default: {PYTORCH})"
+    add("--pytorch-url", metavar="URL", type=_url, default=PYTORCH, help=text)
+    text = "the oldest torch to look at (default: 2.4)"
+    add("--since", metavar="MINOR", type=_minor, default=(2, 4), help=text)
+
+
+def _minor(text: str) -> Version:
+    try:
+        return parse_version(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s?#]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an https:// address")
+    return text.rstrip("/")
+
+
 def _file(text: str) -> Path:
     path = Path(text)
     if not path.is_file():
@@ -37,4 +71,5 @@ def _number(text: str) -> int:
 
 
 PLAN = (_plan,)
+DISCOVER = (_discover,)
 RUN = (_note_failures,)

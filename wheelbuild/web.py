@@ -40,6 +40,8 @@ class Page:
     content: bytes
     kind: str
     """Media type, without parameters."""
+    total: int = 0
+    """Bytes of the whole file where a range was asked for."""
 
 
 class Web:
@@ -82,6 +84,13 @@ class Web:
                 pause *= 2
         raise IndexReadError(f"{url}: cannot be read: {said}")
 
+    def size(self, url: str) -> int:
+        """Bytes of a file, by a range of one byte; IndexReadError where that is not to be had."""
+        page = self.get(url, span="0-0")
+        if page is None or not page.total:
+            raise IndexReadError(f"{url}: the server does not say how long it is")
+        return page.total
+
     def _session(self) -> requests.Session:
         if not hasattr(self._own, "session"):
             self._own.session = requests.Session()
@@ -100,7 +109,13 @@ def _page(answer: requests.Response, *, whole: bool) -> Page:
         if size > MAX_SIZE:
             raise IndexReadError(f"{answer.url}: more than {MAX_SIZE >> 20} MiB: not a page")
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return Page(url=answer.url, content=b"".join(pieces), kind=kind)
+    total = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    return Page(
+        url=answer.url,
+        content=b"".join(pieces),
+        kind=kind,
+        total=int(total) if total.isdigit() else 0,
+    )
 
 
 def _retry_after(answer: requests.Response) -> float:

@@ -58,13 +58,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server, path = self.server, self.path
         server.asked.append(path)
-        left = server.failures.get(path)
+        left, start, whole = server.failures.get(path), 0, 0
         code = left.pop(0) if left else 200
         kind, body = server.pages.get(path, ("text/plain", b""))
         if code == 200 and path not in server.pages:
             code = 404
         if code == 200 and (span := self.headers.get("Range")):
             first, _, last = span.removeprefix("bytes=").partition("-")
+            whole = len(body)
+            start = int(first) if first else whole - int(last)
             body = body[int(first) : int(last) + 1] if first else body[-int(last) :]
             code = 206
         promised = len(body)
@@ -74,6 +76,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(code)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(promised if code in {200, 206} else 0))
+        if code == 206:
+            self.send_header("Content-Range", f"bytes {start}-{start + promised - 1}/{whole}")
         self.end_headers()
         if code in {200, 206}:
             self.wfile.write(body)

@@ -13,7 +13,7 @@ from wheelbuild.cli import build_parser, main
 from wheelbuild.errors import BuildError, DataError
 
 COMMANDS = [
-    *("matrix", "plan", "build", "repair", "stamp", "test", "publish"),
+    *("matrix", "plan", "discover", "build", "repair", "stamp", "test", "publish"),
     *("run", "index", "serve", "python-only", "sources", "zipapp", "demo", "data"),
 ]
 
