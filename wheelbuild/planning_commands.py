@@ -13,6 +13,8 @@ from wheelbuild.data import load_data
 from wheelbuild.discover import FILE, propose
 from wheelbuild.errors import EXIT_DONE, UsageError
 from wheelbuild.estimate import ASSUMED, NOTHING, Estimate, estimate_jobs, estimate_text
+from wheelbuild.evidence import add_evidence
+from wheelbuild.index.overview import gpu_evidence
 from wheelbuild.known_failures import (
     KnownFailure,
     find_failure,
@@ -24,6 +26,7 @@ from wheelbuild.live_index import read_entries
 from wheelbuild.misses import count_misses
 from wheelbuild.order import group_jobs, order_jobs
 from wheelbuild.plan import choose_rows, make_plan
+from wheelbuild.stores.directory import DirectoryStore
 from wheelbuild.tables import print_json, print_line, print_table
 from wheelbuild.upstream import read_upstream
 from wheelbuild.web import Web
@@ -111,6 +114,18 @@ def run_discover(arguments: argparse.Namespace) -> int:
         print_json({"found": builds, "cells": list(proposal.cells), "notes": notes})
     elif proposal.diff:
         print_line(proposal.diff.rstrip("\n"))
+    return EXIT_DONE
+
+
+def run_evidence(arguments: argparse.Namespace) -> int:
+    """Add a pod's report (apex-install check --run --json) to its wheel's entry, self-reported."""
+    added = add_evidence(arguments.report, store=DirectoryStore(arguments.index))
+    logger.info("%s: %s", added.entry.file, gpu_evidence(added.entry))
+    if arguments.json:
+        tests = added.entry.tests
+        print_json({"state": added.state, "file": added.entry.file, "tests": tests})
+    else:
+        print_line(added.state)
     return EXIT_DONE
 
 

@@ -44,6 +44,19 @@ def _discover(parser: argparse.ArgumentParser) -> None:
     add("--since", metavar="MINOR", type=_minor, default=(2, 4), help=text)
 
 
+def _evidence(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("action", metavar="add", choices=["add"], help="what to do with it")
+    add("report", metavar="FILE", type=_file, help="what the pod's check printed")
+    _folder(parser)
+
+
+def _folder(parser: argparse.ArgumentParser) -> None:
+    default = Path(os.environ.get("WHEELBUILD_INDEX", "dist/index"))
+    text = "folder of the index (default: dist/index)"
+    parser.add_argument("--index", metavar="DIR", type=Path, default=default, help=text)
+
+
 def _minor(text: str) -> Version:
     try:
         return parse_version(text)
@@ -72,4 +85,5 @@ def _number(text: str) -> int:
 
 PLAN = (_plan,)
 DISCOVER = (_discover,)
+EVIDENCE = (_evidence,)
 RUN = (_note_failures,)

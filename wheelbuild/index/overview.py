@@ -70,12 +70,19 @@ def overview_page(listings: Iterable[Listing]) -> bytes:
 
 
 def gpu_evidence(entry: Entry) -> str:
-    """`NVIDIA H200, driver 570.1`, or that no GPU has run it."""
+    """`NVIDIA H200, driver 570.1`, or that no GPU has run it.
+
+    What a pod reported says so, and of how many modules: `… (self-reported, 1 of 12 modules)`.
+    """
     gpu = entry.tests.get("gpu")
     if not gpu or gpu == "untested":
         return UNTESTED
     driver = entry.tests.get("driver")
-    return f"{gpu}, driver {driver}" if driver else str(gpu)
+    text = f"{gpu}, driver {driver}" if driver else str(gpu)
+    if source := entry.tests.get("source"):
+        ran, held = len(entry.tests.get("modules", ())), len(entry.modules)
+        text += f" ({source}, {ran} of {held} modules)"
+    return text
 
 
 def _section(listing: Listing) -> Section:

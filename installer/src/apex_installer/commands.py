@@ -9,8 +9,9 @@ from apex_installer import data
 from apex_installer.account import Account
 from apex_installer.check import find_module_files, module_faults
 from apex_installer.deadline import Deadline
-from apex_installer.errors import EXIT_USABLE, CheckError
+from apex_installer.errors import EXIT_USABLE, CheckError, TrustError
 from apex_installer.flow import load_recipe, required_modules
+from apex_installer.model.entry import Entry
 from apex_installer.model.environment import Environment
 from apex_installer.model.report import Report
 from apex_installer.model.request import Request
@@ -21,6 +22,7 @@ from apex_installer.put.remove import remove as remove_installed
 from apex_installer.read.environment import read_environment
 from apex_installer.requirements import ref_of, requirement_error
 from apex_installer.run_check import run_check, run_faults
+from apex_installer.values import replace
 
 
 def check(request: Request, *, environ: Mapping[str, str], account: Account, run: bool) -> Report:
@@ -35,7 +37,9 @@ def check(request: Request, *, environ: Mapping[str, str], account: Account, run
         raise CheckError(f"no {recipe.distribution} in {environment.target}: run apex-install")
     with account.step("record"):
         faults = list(record_faults(installed))
-    standins = _standins_of(installed)
+    entry = _entry_of(installed)
+    account.chosen = entry
+    standins = _standins_of(entry)
     if standins:
         account.find(f"stand-ins by torch's own operators: {', '.join(standins)}")
         faults += [
@@ -62,11 +66,23 @@ def check(request: Request, *, environ: Mapping[str, str], account: Account, run
     return account.close("already", f"checked, {recipe.distribution} {installed.version} is good")
 
 
-def _standins_of(installed: Installed) -> Tuple[str, ...]:
-    """Modules that are Python files here, with no symbol and no machine code to check."""
+def _entry_of(installed: Installed) -> Optional[Entry]:
+    """What was installed, for whoever asks which wheel was checked; None for a foreign one.
+
+    Without its address, which may hold what is nobody else's to know: a report is passed on.
+    """
     receipt = read_receipt(installed)
-    modules = receipt.entry.get("modules", ()) if receipt else ()
-    return tuple(module["name"] for module in modules if module["file"].endswith(".py"))
+    try:
+        found = Entry.from_json(receipt.entry, where=installed.dist_info) if receipt else None
+    except TrustError:
+        return None
+    return replace(found, url="") if found else None
+
+
+def _standins_of(entry: Optional[Entry]) -> Tuple[str, ...]:
+    """Modules that are Python files here, with no symbol and no machine code to check."""
+    modules = entry.modules if entry else ()
+    return tuple(module.name for module in modules if module.file.endswith(".py"))
 
 
 def _run_all(

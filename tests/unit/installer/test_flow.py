@@ -333,6 +333,27 @@ def test_check_finds_a_changed_file(pod: Pod, capsys: pytest.CaptureFixture[str]
     assert "files were changed: apex/__init__.py" in capsys.readouterr().err
 
 
+def test_check_says_which_wheel_it_checked_and_not_where_it_came_from(pod: Pod) -> None:
+    made = pod.wheel()
+    pod.offer(made)
+    assert pod.run() == 0
+    pod.patch.setattr(commands, "module_faults", lambda _files, _environment: ())
+    assert pod.run("check") == 0
+    chosen = pod.report["chosen"]
+    assert (chosen["sha256"], chosen["url"]) == (made.entry.sha256, "")
+
+
+def test_check_of_a_foreign_one_names_no_wheel(pod: Pod) -> None:
+    made = pod.wheel()
+    pod.offer(made)
+    assert pod.run() == 0
+    (receipt,) = pod.target.glob("*.dist-info/apex_install.json")
+    receipt.unlink()
+    pod.patch.setattr(commands, "module_faults", lambda _files, _environment: ())
+    pod.run("check")
+    assert pod.report["chosen"] is None
+
+
 @pytest.mark.parametrize(("breaks_import", "code"), [(True, 3), (False, 0)])
 def test_check_and_doctor_name_what_the_installed_commit_needs(
     pod: Pod, capsys: pytest.CaptureFixture[str], *, breaks_import: bool, code: int

@@ -86,7 +86,8 @@ class Entry:
     """Requires-Dist, as in METADATA."""
     tests: Mapping[str, Any] = field(default_factory=dict)
     """Evidence: `gpu` (its name; `untested` where the wheel was compiled but not run on one),
-    `driver`, `torch`, `passed`, `seconds`, and in `modules` the counts of each."""
+    `driver`, `torch`, `passed`, `seconds`, and in `modules` the counts of each; `source` is
+    `self-reported` where not the farm ran it but somebody's pod."""
     yanked: Optional[str] = None
     """Why it is yanked (PEP 592); null where it is not."""
 

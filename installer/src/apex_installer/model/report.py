@@ -54,7 +54,8 @@ class Report:
     environment: Mapping[str, Any] = field(default_factory=dict)
     """What was read of the pod; empty where no torch was found."""
     chosen: Optional[Mapping[str, Any]] = None
-    """The entry that was installed or would be (`--dry-run`)."""
+    """The entry that was installed or would be (`--dry-run`); of `check`, what is there, without
+    its `url`."""
     degraded: bool = False
     """Whether what is there is Python-only."""
     foreign: bool = False
