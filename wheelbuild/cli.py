@@ -218,6 +218,7 @@ _COMMANDS: tuple[
         (_some_cells, _selection, _build, _policy, _on_gpu, _index, *planning_flags.RUN),
     ),
     (commands.run_index, (_index, _yank)),
+    (planning_commands.run_coverage, planning_flags.COVERAGE),
     (planning_commands.run_evidence, planning_flags.EVIDENCE),
     (commands.run_serve, (_index, _port)),
     (commands.run_python_only, (_refs, _publish, _index)),

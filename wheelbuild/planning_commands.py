@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wheelbuild.coverage import PAGE, cover, coverage_page, coverage_text
 from wheelbuild.data import load_data
 from wheelbuild.discover import FILE, propose
 from wheelbuild.errors import EXIT_DONE, UsageError
 from wheelbuild.estimate import ASSUMED, NOTHING, Estimate, estimate_jobs, estimate_text
 from wheelbuild.evidence import add_evidence
 from wheelbuild.index.overview import gpu_evidence
+from wheelbuild.index.pages import render
 from wheelbuild.known_failures import (
     KnownFailure,
     find_failure,
@@ -34,7 +37,6 @@ from wheelbuild.web import Web
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from wheelbuild.data import FarmData
     from wheelbuild.plan import Job, Plan
@@ -114,6 +116,26 @@ def run_discover(arguments: argparse.Namespace) -> int:
         print_json({"found": builds, "cells": list(proposal.cells), "notes": notes})
     elif proposal.diff:
         print_line(proposal.diff.rstrip("\n"))
+    return EXIT_DONE
+
+
+def run_coverage(arguments: argparse.Namespace) -> int:
+    """Show each wanted cell: published, tested on which GPU, failing and why, or missing."""
+    data = load_data(arguments.data)
+    if arguments.write and "://" in arguments.index:
+        raise UsageError(f"--write {arguments.index}: only a folder can be written; use --out FILE")
+    entries = read_entries(arguments.index, [row.cell for row in data.matrix.rows])
+    cells = cover(data, entries, read_failures(data.directory))
+    page = coverage_page(cells, data.matrix.exclusions)
+    if arguments.write:
+        store = DirectoryStore(Path(arguments.index))
+        with store.locked():
+            store.write_pages({**render(store.entries()), PAGE: page})
+    if arguments.out:
+        arguments.out.write_bytes(page)
+    logger.info("%s", coverage_text(cells))
+    columns = ("cell", "state", "evidence", "version", "why")
+    print_table([asdict(one) for one in cells], columns=columns, as_json=arguments.json)
     return EXIT_DONE
 
 

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from apex_installer.model.arch import Version
 
 
-def _plan(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _place(parser: argparse.ArgumentParser) -> None:
     default = os.environ.get("WHEELBUILD_INDEX", "dist/index")
     text = "folder or address of the index (default: dist/index)"
-    add("--index", metavar="DIR|URL", default=default, help=text)
+    parser.add_argument("--index", metavar="DIR|URL", default=default, help=text)
+
+
+def _plan(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     text = 'reports of apex-install and issues "want this wheel?", JSON lines: missed most first'
     add("--misses", metavar="FILE", type=_file, help=text)
     add("--estimate", action="store_true", help="minutes, downloads and disk, and what is assumed")
@@ -42,6 +45,12 @@ def _discover(parser: argparse.ArgumentParser) -> None:
     add("--pytorch-url", metavar="URL", type=_url, default=PYTORCH, help=text)
     text = "the oldest torch to look at (default: 2.4)"
     add("--since", metavar="MINOR", type=_minor, default=(2, 4), help=text)
+
+
+def _coverage(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--write", action="store_true", help="write coverage.html into the index")
+    add("--out", metavar="FILE", type=Path, help="write the page to a file")
 
 
 def _evidence(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +92,8 @@ def _number(text: str) -> int:
     return int(text)
 
 
-PLAN = (_plan,)
+PLAN = (_place, _plan)
+COVERAGE = (_place, _coverage)
 DISCOVER = (_discover,)
 EVIDENCE = (_evidence,)
 RUN = (_note_failures,)

@@ -14,7 +14,18 @@ from wheelbuild.errors import BuildError, DataError
 
 COMMANDS = [
     *("matrix", "plan", "discover", "build", "repair", "stamp", "test", "publish"),
-    *("run", "index", "evidence", "serve", "python-only", "sources", "zipapp", "demo", "data"),
+    *(
+        "run",
+        "index",
+        "coverage",
+        "evidence",
+        "serve",
+        "python-only",
+        "sources",
+        "zipapp",
+        "demo",
+        "data",
+    ),
 ]
 
 

@@ -1,0 +1,165 @@
+"""Coverage: of each wanted cell whether it is published, tested on which GPU, failing or missing.
+
+Pure: data, entries and known failures in; rows, counts and the bytes of the page out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from wheelbuild.index.html import fill_template
+from wheelbuild.index.overview import UNTESTED, gpu_evidence
+from wheelbuild.index.paths import rebase
+from wheelbuild.known_failures import find_failure
+from wheelbuild.plan import find_newest, make_plan
+from wheelbuild.upstream import python_order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from apex_installer.model.entry import Entry
+    from wheelbuild.data import FarmData
+    from wheelbuild.known_failures import KnownFailure
+    from wheelbuild.matrix import Exclusion
+    from wheelbuild.plan import Job
+
+PAGE = "coverage.html"
+State = Literal["tested", "untested", "stale", "failing", "missing"]
+STATES: dict[State, str] = {
+    "tested": "published, run on a GPU",
+    "untested": "published, not run on a GPU yet",
+    "stale": "published, and to be built again: its inputs changed",
+    "failing": "cannot be built, see below",
+    "missing": "wanted, not built yet",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellCoverage:
+    """One wanted cell."""
+
+    cell: str
+    torch: str
+    """`2.4`."""
+    cuda: str
+    """`cu121`."""
+    python: str
+    state: State
+    version: str
+    evidence: str
+    """`NVIDIA H200, driver 570.1`; empty where nothing is published."""
+    why: str
+    """Of the failure, else the matrix's reason."""
+    file: str
+    """Of the newest wheel, also of one that is stale or whose successor fails; else empty."""
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One torch × CUDA of the page: a cell or none for each Python."""
+
+    torch: str
+    cuda: str
+    cells: tuple[CellCoverage | None, ...]
+
+
+def cover(
+    data: FarmData, entries: Iterable[Entry], failures: Sequence[KnownFailure]
+) -> tuple[CellCoverage, ...]:
+    """Every wanted cell, in the matrix's order."""
+    published = tuple(entries)
+    plan = make_plan(data, published)
+    fresh = {job.cell.label for job in plan.fresh}
+    jobs = {job.cell.label: job for job in (*plan.jobs, *plan.fresh)}
+    return tuple(
+        _cover(jobs[row.cell.label], published, failures, is_fresh=row.cell.label in fresh)
+        for row in data.matrix.rows
+    )
+
+
+def _cover(
+    job: Job, entries: tuple[Entry, ...], failures: Sequence[KnownFailure], *, is_fresh: bool
+) -> CellCoverage:
+    newest, failure = _newest(entries, job), find_failure(job, failures)
+    evidence = gpu_evidence(newest) if newest else ""
+    state: State
+    if is_fresh:
+        state = "untested" if evidence == UNTESTED else "tested"
+    elif failure:
+        state = "failing"
+    else:
+        state = "stale" if newest else "missing"
+    why = failure.line.partition(": ")[2] if failure and not is_fresh else job.why
+    yanked = newest is not None and newest.yanked is not None
+    return CellCoverage(
+        cell=job.cell.label,
+        torch=job.cell.torch_text,
+        cuda=job.cell.cuda_tag,
+        python=job.cell.python,
+        state=state,
+        version=job.version,
+        evidence=f"{evidence}, yanked" if yanked else evidence,
+        why=why,
+        file=newest.file if newest else "",
+        url=rebase(newest.url, start="", to="") if newest else "",
+    )
+
+
+def _newest(entries: tuple[Entry, ...], job: Job) -> Entry | None:
+    """Of the job's version, else of an older ref: that one is stale, and still there."""
+    older = [one for one in entries if (one.cell, one.suffix) == (job.cell.label, job.suffix)]
+    return find_newest(entries, job) or max(older, key=lambda one: one.uploaded, default=None)
+
+
+def coverage_text(cells: Sequence[CellCoverage]) -> str:
+    """`87 wanted: 12 tested, 3 untested, 0 stale, 1 failing, 71 missing`."""
+    counts = Counter(one.state for one in cells)
+    return f"{len(cells)} wanted: " + ", ".join(f"{counts[state]} {state}" for state in STATES)
+
+
+def coverage_page(cells: Sequence[CellCoverage], exclusions: Sequence[Exclusion]) -> bytes:
+    """Bytes of the page: a table of torch × CUDA by Python, the failures, what is left out."""
+    pythons = sorted({one.python for one in cells}, key=python_order)
+    return fill_template(
+        "coverage.html",
+        summary=coverage_text(cells),
+        states=STATES,
+        counts=Counter(one.state for one in cells),
+        pythons=pythons,
+        lines=_lines(cells, pythons),
+        failing=[one for one in cells if one.state == "failing"],
+        excluded=[(_excluded(one), " ".join(one.why.split())) for one in exclusions],
+    )
+
+
+def _lines(cells: Sequence[CellCoverage], pythons: Sequence[str]) -> list[Line]:
+    """The newest torch first."""
+    by_place = {(one.torch, one.cuda, one.python): one for one in cells}
+    pairs = {(one.torch, one.cuda) for one in cells}
+    return [
+        Line(
+            torch=torch,
+            cuda=cuda,
+            cells=tuple(by_place.get((torch, cuda, python)) for python in pythons),
+        )
+        for torch, cuda in sorted(pairs, key=_numbers, reverse=True)
+    ]
+
+
+def _numbers(pair: tuple[str, str]) -> tuple[list[int], str]:
+    return [int(part) for part in pair[0].split(".")], pair[1]
+
+
+def _excluded(exclusion: Exclusion) -> str:
+    """`cp314, cp315` or `torch 2.12 × CUDA 13.2`."""
+    torches = ", ".join(f"{major}.{minor}" for major, minor in exclusion.torches)
+    cudas = ", ".join(f"{major}.{minor}" for major, minor in exclusion.cudas)
+    parts = [
+        f"torch {torches}" if torches else "",
+        f"CUDA {cudas}" if cudas else "",
+        ", ".join(exclusion.pythons),
+    ]
+    return " × ".join(part for part in parts if part)
