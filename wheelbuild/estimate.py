@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PER_ARCHITECTURE = 0.26
 """CPU of each further architecture, of the first one's: three and PTX took 1.77 times of one."""
 BUSY = 0.8
-"""Share of the cores that a build keeps busy."""
+"""Share of the cores that a build keeps busy: 1,268 CPU-seconds took 99 s on 16 of them."""
 HEADER_SECONDS = 40.0
 """CPU-seconds of the precompiled header, once per cell."""
 FIXED_MINUTES = 4.0

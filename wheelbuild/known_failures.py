@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -132,12 +131,16 @@ def failures_text(known: Iterable[KnownFailure]) -> str:
 
 
 def write_failures(folder: Path, known: Iterable[KnownFailure]) -> Path:
-    """Write the data folder's file, whole or not at all."""
-    path = folder / FILE
-    part = path.with_name(f".{FILE}.part")
-    part.write_text(failures_text(known), encoding="utf-8")
-    os.replace(part, path)  # noqa: PTH105 - as everywhere
-    return path
+    """Write the data folder's file."""
+    write_whole(folder / FILE, failures_text(known))
+    return folder / FILE
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file of the data folder, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 def _first_line(said: str) -> str:

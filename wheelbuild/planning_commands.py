@@ -24,6 +24,7 @@ from wheelbuild.known_failures import (
     note_results,
     read_failures,
     write_failures,
+    write_whole,
 )
 from wheelbuild.live_index import read_entries
 from wheelbuild.misses import count_misses
@@ -106,7 +107,7 @@ def run_discover(arguments: argparse.Namespace) -> int:
         logger.info("%s", note)
     logger.info("%d cells proposed", len(proposal.cells))
     if arguments.write and proposal.diff:
-        path.write_text(proposal.after, encoding="utf-8")
+        write_whole(path, proposal.after)
     if arguments.json:
         builds = [
             {"torch": one.text, "pythons": list(one.pythons), "index": one.index}

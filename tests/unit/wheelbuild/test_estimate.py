@@ -9,6 +9,7 @@ import pytest
 from apex_installer.model.arch import Architectures
 from support.farm_data import small_data
 from wheelbuild import estimate
+from wheelbuild.data import load_data
 from wheelbuild.estimate import NOTHING, cpu_seconds, estimate_jobs, estimate_text
 from wheelbuild.plan import plan
 
@@ -38,6 +39,15 @@ def test_what_cells_share_is_counted_once(data: FarmData) -> None:
     )
     assert second.disk - third.disk == pytest.approx(44 * (1 + estimate.UNPACKED) + estimate.SOURCE)
     assert first.download == second.download
+
+
+def test_it_agrees_with_a_build_that_was_measured() -> None:
+    """All 12 modules for 9.0 on 16 cores: 1,268 CPU-seconds, 99 s (benchmarks, 2026-11-24)."""
+    data = load_data()
+    job = plan(data, cells=["cp312-torch2.11-cu130"], arch="9.0")
+    (found,) = estimate_jobs(job, toolkits=data.toolkits, cores=16)
+    assert found.cpu_seconds == pytest.approx(1268, rel=0.15)
+    assert (found.minutes - estimate.FIXED_MINUTES) * 60 == pytest.approx(99, rel=0.15)
 
 
 def test_more_cores_are_fewer_minutes(data: FarmData) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support.farm_data import write_data
+from support.index_wheels import write_cell_wheel
 from wheelbuild import commands
 from wheelbuild.cli import main
 from wheelbuild.data import load_data
 from wheelbuild.known_failures import FILE, note_results, write_failures
 from wheelbuild.plan import plan
+from wheelbuild.publish import publish
 from wheelbuild.run import CellResult
+from wheelbuild.serve import IndexServer
+from wheelbuild.stores.directory import DirectoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,6 +113,26 @@ def test_changed_inputs_try_a_known_failure_again(farm: Any, folder: Path) -> No
     path = folder / "toolkits.toml"
     path.write_text(path.read_text("utf-8").replace("2" * 64, "3" * 64), encoding="utf-8")
     assert SECOND in farm("plan", "--json")[1]
+
+
+def test_a_live_index_decides_what_is_fresh_and_which_build_is_next(
+    farm: Any, folder: Path, tmp_path: Path
+) -> None:
+    git = "c" * 40
+    store = DirectoryStore(tmp_path / "live")
+    for job in plan(load_data(folder))[:2]:
+        label, version = job.cell.label, job.version
+        made = write_cell_wheel(tmp_path / label, cell=label, version=version)
+        entry = replace(made.entry, key=job.key(git), torch_git=git, version=version)
+        publish(made.path, entry, store=store)
+    with IndexServer(store.directory) as server:
+        output = farm("plan", "--json", index=server.url)[1]
+        assert [one["cells"] for one in json.loads(output)["include"]] == [THIRD]
+        path = folder / "toolkits.toml"
+        path.write_text(path.read_text("utf-8").replace("1" * 64, "3" * 64), encoding="utf-8")
+        output = farm("plan", "--json", index=server.url)[1]
+    jobs = [job for one in json.loads(output)["include"] for job in one["jobs"]]
+    assert [(job["cell"], job["build"]) for job in jobs] == [(THIRD, ""), (FIRST, 2)]
 
 
 def fake_run(monkeypatch: pytest.MonkeyPatch, **states: str) -> list[str]:
