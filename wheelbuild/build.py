@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from apex_installer.make.request import BuildRequest
 from wheelbuild.engines.environment import BuildEnvironment, find_environment
 from wheelbuild.engines.jobfolder import REQUEST, write_job_folder
 from wheelbuild.engines.local import build_job_folder
+from wheelbuild.engines.objects import objects_folder
 from wheelbuild.engines.toolkit import prepare_toolkit, read_gcc_version, read_nvcc_version
 from wheelbuild.errors import UsageError
 from wheelbuild.source import Source, find_source
@@ -27,7 +29,7 @@ class BuildOptions:
     """Where a build takes things from and puts them, and how wide it may go."""
 
     cache: Path
-    """Sources, environments and toolkits, shared by all cells."""
+    """Sources, environments, toolkits and compiled objects, shared by all cells."""
     work: Path
     """Folder of the work folders, one per cell and suffix."""
     source: Path | None = None
@@ -48,6 +50,8 @@ class Tools:
     """`13.0.88`."""
     gcc: str
     """`12.2.0`."""
+    objects: Path | None = None
+    """Where objects are shared with other cells; None: nowhere."""
 
 
 def build_cell(job: Job, *, data: FarmData, options: BuildOptions) -> Path:
@@ -61,7 +65,16 @@ def build_cell(job: Job, *, data: FarmData, options: BuildOptions) -> Path:
     )
     toolkit = prepare_toolkit(job, environment.torch, toolkits=data.toolkits, cache=options.cache)
     tools = Tools(
-        cuda_home=toolkit.home, nvcc=read_nvcc_version(toolkit.home), gcc=read_gcc_version()
+        cuda_home=toolkit.home,
+        nvcc=read_nvcc_version(toolkit.home),
+        gcc=read_gcc_version(),
+        objects=objects_folder(
+            options.cache,
+            torch=job.torch,
+            torch_git=environment.torch.git,
+            cuda_home=toolkit.home,
+            environ=os.environ,
+        ),
     )
     logger.info("CUDA %s (%s), g++ %s", tools.nvcc, toolkit.how, tools.gcc)
     request = make_request(
@@ -90,6 +103,7 @@ def make_request(
     return BuildRequest(
         source="src",
         work="work",
+        objects=str(tools.objects) if tools.objects else None,
         interpreter=environment.interpreter.executable,
         distribution=job.distribution,
         package=job.package,
