@@ -158,7 +158,7 @@ def rebuild(task: Task, *, change: bool) -> dict[str, Any]:
     return {
         "seconds": round(cost.seconds, 2),
         "cpu_seconds": round(cost.cpu_seconds, 2),
-        "objects": count_written(work, ".o", since=since),
+        "objects": count_written(task.cache / "objects", ".o", since=since),
         "links": count_written(work, ".so", since=since),
     }
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apex_installer.make.request import BuildRequest
-from wheelbuild.engines.environment import BuildEnvironment, find_environment
+from wheelbuild.engines.engine import Engine, Tools
+from wheelbuild.engines.environment import BuildEnvironment, find_environment, locked
 from wheelbuild.engines.jobfolder import REQUEST, write_job_folder
-from wheelbuild.engines.local import build_job_folder
-from wheelbuild.engines.toolkit import prepare_toolkit, read_gcc_version, read_nvcc_version
+from wheelbuild.engines.local import LocalEngine
 from wheelbuild.errors import UsageError
+from wheelbuild.retry import with_retries
 from wheelbuild.source import Source, find_source
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class BuildOptions:
     """Where a build takes things from and puts them, and how wide it may go."""
 
     cache: Path
-    """Sources, environments and toolkits, shared by all cells."""
+    """Sources, environments, toolkits and compiled objects, shared by all cells."""
     work: Path
     """Folder of the work folders, one per cell and suffix."""
     source: Path | None = None
@@ -37,21 +38,32 @@ class BuildOptions:
     jobs: int | None = None
     time_limit: float | None = None
     """Seconds for one build."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tools:
-    """What the compile will be done with."""
-
-    cuda_home: str
-    nvcc: str
-    """`13.0.88`."""
-    gcc: str
-    """`12.2.0`."""
+    engine: Engine = field(default_factory=LocalEngine)
+    """Where it is done."""
 
 
 def build_cell(job: Job, *, data: FarmData, options: BuildOptions) -> Path:
     """Build one job and return its wheel, below `<work>/<cell>/built`; repeatable."""
+    environment, source, tools = with_retries(
+        lambda: _prepare(job, data=data, options=options), what=job.cell.label
+    )
+    logger.info("CUDA %s (%s), g++ %s", tools.nvcc, tools.how, tools.gcc)
+    request = make_request(
+        job, environment=environment, source=source, tools=tools, data=data, options=options
+    )
+    folder = work_folder(job, work=options.work)
+    with locked(folder):
+        write_job_folder(folder / "job", request=request, source=source)
+        return with_retries(
+            lambda: options.engine.build(folder / "job", request=request, out=folder / "built"),
+            what=job.cell.label,
+        )
+
+
+def _prepare(
+    job: Job, *, data: FarmData, options: BuildOptions
+) -> tuple[BuildEnvironment, Source, Tools]:
+    """All that may have to be fetched; what was fetched before a failure is there the next time."""
     environment = find_environment(job, python=options.python, cache=options.cache)
     source = find_source(
         job,
@@ -59,17 +71,8 @@ def build_cell(job: Job, *, data: FarmData, options: BuildOptions) -> Path:
         cache=options.cache,
         submodules=any("submodules" in data.recipe.modules[name].needs for name in job.modules),
     )
-    toolkit = prepare_toolkit(job, environment.torch, toolkits=data.toolkits, cache=options.cache)
-    tools = Tools(
-        cuda_home=toolkit.home, nvcc=read_nvcc_version(toolkit.home), gcc=read_gcc_version()
-    )
-    logger.info("CUDA %s (%s), g++ %s", tools.nvcc, toolkit.how, tools.gcc)
-    request = make_request(
-        job, environment=environment, source=source, tools=tools, data=data, options=options
-    )
-    folder = work_folder(job, work=options.work)
-    write_job_folder(folder / "job", request=request, source=source)
-    return build_job_folder(folder / "job", request=request, out=folder / "built")
+    tools = options.engine.equip(job, environment, toolkits=data.toolkits, cache=options.cache)
+    return environment, source, tools
 
 
 def work_folder(job: Job, *, work: Path) -> Path:
@@ -90,6 +93,7 @@ def make_request(
     return BuildRequest(
         source="src",
         work="work",
+        objects=str(tools.objects),
         interpreter=environment.interpreter.executable,
         distribution=job.distribution,
         package=job.package,
@@ -112,7 +116,7 @@ def make_request(
             "cuda": job.cell.cuda_text,
             "nvcc": tools.nvcc,
             "gcc": tools.gcc,
-            "python": environment.interpreter.version,
+            "python": tools.python,
         },
         cpu_seconds={name: data.recipe.modules[name].cpu_seconds for name in job.modules},
         toolkit=tools.cuda_home,

@@ -95,7 +95,8 @@ class Steps:
     def all(self) -> tuple[Literal["published", "already"], str]:
         built = build_cell(self.job, data=self.data, options=self.options.build)
         self._begin("repair")
-        repaired = repair_wheel(built, out=_beside(built, "repaired"), policy=self.options.policy)
+        policy = self.options.policy or self.options.build.engine.policy(self.job)
+        repaired = repair_wheel(built, out=_beside(built, "repaired"), policy=policy)
         self._begin("stamp")
         request = find_request(repaired)
         stamped = stamp_wheel(repaired, request=request, out=_beside(repaired, "stamped"))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support.jobs import make_request
+from support.machine import REPOSITORY
 from wheelbuild.engines import local
 from wheelbuild.engines.jobfolder import write_job_folder
 from wheelbuild.engines.local import build_job_folder
@@ -18,7 +23,6 @@ from wheelbuild.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from apex_installer.make.request import BuildRequest
 
@@ -38,9 +42,20 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
     raise RuntimeError("layer_norm.cpp:12: no such thing")
 """
 SLOW = """
-import time
+import os, time
 def build_wheel(folder, config_settings=None, metadata_directory=None):
+    open("started", "w").write(str(os.getppid()))
     time.sleep(60)
+"""
+FARM = """
+import sys
+from pathlib import Path
+from support.jobs import make_request
+from support.machine import REPOSITORY
+from wheelbuild.engines.local import build_job_folder
+folder, out = map(Path, sys.argv[1:])
+request = make_request(interpreter=sys.executable)
+build_job_folder(folder, request=request, out=out)
 """
 
 
@@ -113,3 +128,33 @@ def test_work_outlives_a_second_build(tmp_path: Path, request_here: BuildRequest
     write_job_folder(folder, request=request_here, source=source)
     assert (folder / "work/a.o").read_text() == "kept"
     assert not (folder / "src/stale.py").exists()
+
+
+def test_a_farm_that_is_killed_leaves_no_build(tmp_path: Path, request_here: BuildRequest) -> None:
+    folder = make_job_folder(tmp_path, request_here, SLOW)
+    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY / "tests")}
+    command = [sys.executable, "-c", FARM, str(folder), str(tmp_path / "built")]
+    with subprocess.Popen(command, env=environ, cwd=REPOSITORY) as farm:
+        started = folder / "started"
+        assert within(60, lambda: started.exists() and bool(started.read_text()))
+        farm.send_signal(signal.SIGKILL)
+    front_end = Path("/proc") / started.read_text()
+    assert within(10, lambda: not front_end.exists())
+
+
+def test_what_a_killed_build_left_is_not_taken_for_a_wheel(
+    tmp_path: Path, request_here: BuildRequest
+) -> None:
+    folder = make_job_folder(tmp_path, request_here, GOOD)
+    left = tmp_path / "built/new-1/half-0.1-cp311-cp311-linux_x86_64.whl"
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    wheel = build_job_folder(folder, request=request_here, out=tmp_path / "built")
+    assert list((tmp_path / "built").iterdir()) == [wheel]
+
+
+def within(seconds: float, holds: Callable[[], bool]) -> bool:
+    ends = time.monotonic() + seconds
+    while not holds() and time.monotonic() < ends:
+        time.sleep(0.05)
+    return holds()

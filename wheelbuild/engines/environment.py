@@ -91,7 +91,7 @@ def environment_folder(python: str, torch: str, *, cache: Path) -> Path:
 def _make(job: Job, *, cache: Path) -> Path:
     """Downloaded once per Python and torch; others who want the same wait for it."""
     folder = environment_folder(job.cell.python, job.torch, cache=cache)
-    with _locked(folder):
+    with locked(folder):
         if not (folder / _MARK).is_file():
             shutil.rmtree(folder, ignore_errors=True)
             _install(job, folder)
@@ -119,7 +119,8 @@ def _install(job: Job, folder: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time; a lock that a killed one held is free."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

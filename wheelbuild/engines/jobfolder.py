@@ -4,7 +4,7 @@ pyproject.toml   our backend by `backend-path`, nothing to install
 job.json         the request
 backend/         the thin part
 src/             the ref's source, unchanged
-work/            objects, timings and logs of earlier builds, and of this one
+work/            modules, timings and logs of earlier builds, and of this one
 """
 
 from __future__ import annotations

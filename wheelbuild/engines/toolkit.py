@@ -33,7 +33,9 @@ def prepare_toolkit(job: Job, torch: Torch, *, toolkits: Toolkits, cache: Path) 
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         there = find_toolkit(job.cell.cuda_text, environ=os.environ)
-        return complete_toolkit(there, torch_directory=torch.directory, into=str(folder))
+        # Links into this Python's packages: another Python's build may be using its own.
+        completed = folder.with_name(f"{folder.name}-{job.cell.python}")
+        return complete_toolkit(there, torch_directory=torch.directory, into=str(completed))
     except ToolkitError as error:
         pinned = toolkits.get(job.cell.cuda)
         if pinned is None or pinned.how != "wheels":

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from build_apex import compare, compare_sizes, count_written
 from cold_start import judge
+from further_python import count_steps
+from further_python import judge as judge_pythons
 from gpu_acceptance import compare_outcomes, read_outcomes
 from measure import Cost, format_table, summarize
 from symbol_check import IMPORTED, LDD, OPENED, OURS
@@ -127,3 +129,19 @@ def test_only_files_written_since_count(tmp_path: Path) -> None:
 
 def test_a_table_is_markdown() -> None:
     assert format_table([["a", "b"], [1, "x"]]) == "| a | b |\n| --- | --- |\n| 1 | x |\n"
+
+
+def test_a_further_python_is_held_to_its_share_and_to_no_device_code() -> None:
+    def built(cell: str, seconds: float, *kinds: str) -> dict[str, object]:
+        timeline = [{"kind": kind, "cpu_seconds": 1.0} for kind in kinds]
+        return {"cell": cell, "cpu_seconds": seconds, **count_steps(timeline)}
+
+    first = built("a", 100, "cuda", "cpp", "link")
+    found = judge_pythons(
+        [first, built("b", 30, "cpp", "link"), built("c", 31, "cpp"), built("d", 20, "cuda")]
+    )
+    assert [(cell, row["met"], row["device_objects"]) for cell, row in found.items()] == [
+        ("b", True, 0),
+        ("c", False, 0),
+        ("d", False, 1),
+    ]

@@ -219,12 +219,13 @@ def _open_store(
     places = Places(
         {
             "torch": str(facts["torch_directory"]),
+            "site": os.path.dirname(str(facts["torch_directory"])),
             "source": request.source,
             "shim": shop.shim,
             **({"cuda": tools.toolkit.home} if tools.toolkit else {}),
         }
     )
-    store = Store(os.path.join(shop.work, "objects"), places=places)
+    store = Store(request.objects or os.path.join(shop.work, "objects"), places=places)
     keys = Keys(
         store,
         places,

@@ -61,7 +61,7 @@ class Keys:
     def module_path(self, node: Node, objects: Mapping[str, str]) -> str:
         """Where the link of these objects lies, made or not."""
         inputs = [objects[name] for name in node.needs]
-        names = dict(zip(node.needs, (os.path.relpath(p, self._modules) for p in inputs)))
+        names = dict(zip(node.needs, map(self._store.name_of, inputs)))
         argv = [names.get(part, part.replace(node.name, "{out}")) for part in node.argv]
         encoded = [self._places.encode(part) for part in argv]
         text = json.dumps([self._salt, self._identity(node.argv[0]), *encoded])

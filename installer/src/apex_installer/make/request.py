@@ -13,7 +13,7 @@ from apex_installer.model.arch import Architectures
 SCHEMA = 1
 """Of `job.json`; a reader refuses another one in one line."""
 
-_PATHS = ("source", "work", "toolkit", "interpreter")
+_PATHS = ("source", "work", "objects", "toolkit", "interpreter")
 _TUPLES = ("modules", "argv", "requires")
 
 
@@ -41,6 +41,8 @@ class BuildRequest:
     """Text form of `Architectures`: `8.0;9.0+PTX`; empty where no module has device code."""
     work: str
     """Folder for objects, timings and logs; what is there from before is reused."""
+    objects: Optional[str] = None
+    """Folder for objects that other builds of this torch × CUDA share; None: one in `work`."""
     build_tag: int = 0
     """PEP 427 build tag; 0 means none."""
     argv: Tuple[str, ...] = ()

@@ -3,17 +3,21 @@
     objects/<command key>/inputs.json      the files that this command read last time
     objects/<command key>/<inputs key>.o   what it made of those bytes
 
-An object is published by one rename, so that it is whole wherever it is found. Folders are written
-in keys as `{torch}`, `{cuda}`, `{source}`: the command of device code does not name the Python, and
-so another Python's build of the same torch × CUDA finds its objects here.
+An object is published by one rename, so that it is whole wherever it is found, and builds that run
+at the same time may share a folder. Folders are written in keys as `{torch}`, `{cuda}`, `{source}`:
+the command of device code does not name the Python, and so another Python's build of the same
+torch × CUDA finds its objects here.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
+import shutil
+import uuid
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 _SEPARATOR = re.compile(r"(?<!\\)\s+")
@@ -62,6 +66,10 @@ class Store:
         self._places = places
         self._digests: Dict[str, str] = {}
 
+    def name_of(self, path: str) -> str:
+        """An object's path within the store, wherever that lies."""
+        return os.path.relpath(path, self._folder)
+
     def command_key(self, argv: Sequence[str], *, compiler: str) -> str:
         """Of the command as captured, with the folders out of it, and the compiler's identity."""
         encoded = [self._places.encode(part) for part in argv]
@@ -80,15 +88,15 @@ class Store:
         """Take the object `made`, which was made of `inputs`; its path.
 
         A file that was changed after `since` (seconds of the epoch, when the compiler started) may
-        not be what the compiler read: the object is used, and not found again.
+        not be what the compiler read: the object is used where it is, and not found again.
         """
         files = sorted(set(inputs))
         key = None if _any_newer(files, since) else self._inputs_key(files)
-        path = self.path(command, key or f"once-{os.path.basename(made)}-{os.getpid()}")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        os.replace(made, path)
         if key is None:
-            return path
+            return made
+        path = self.path(command, key)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _publish(made, path)
         noted = {"plain": plain, "inputs": [self._places.encode(file) for file in files]}
         self._write(os.path.join(self._folder, command, "inputs.json"), json.dumps(noted, indent=0))
         return path
@@ -138,10 +146,27 @@ class Store:
 
     @staticmethod
     def _write(path: str, text: str) -> None:
-        part = f"{path}.{os.getpid()}"
+        part = _part(path)
         with open(part, "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(part, path)
+
+
+def _publish(made: str, path: str) -> None:
+    """By one rename, after a copy where the store is another file system or another mount."""
+    try:
+        os.replace(made, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        part = _part(path)
+        shutil.copyfile(made, part)
+        os.replace(part, path)
+
+
+def _part(path: str) -> str:
+    # Builds in two containers may have the same process id.
+    return f"{path}.{uuid.uuid4().hex}"
 
 
 def _any_newer(files: Iterable[str], since: float) -> bool:
