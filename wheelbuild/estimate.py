@@ -21,6 +21,9 @@ BUSY = 0.8
 """Share of the cores that a build keeps busy: 1,268 CPU-seconds took 99 s on 16 of them."""
 HEADER_SECONDS = 40.0
 """CPU-seconds of the precompiled header, once per cell."""
+FURTHER_SECONDS = 12.0
+"""CPU-seconds per module of a further Python: its .cpp file with that header, and the link. The
+device code is there: the first Python of the same torch, CUDA, ref and architectures made it."""
 FIXED_MINUTES = 4.0
 """Of each cell beside compiling: its torch is installed, the wheel repaired and tested."""
 TORCH_WHEEL = 0.75e9
@@ -37,6 +40,7 @@ SOURCE = 30e6
 """Bytes of a ref's source."""
 ASSUMED = (
     f"assumed: each further architecture {PER_ARCHITECTURE:.0%} of the first one's CPU, "
+    f"no device code compiled for a further Python of the same torch and CUDA, "
     f"{BUSY:.0%} of the cores busy, {FIXED_MINUTES:.0f} minutes per cell beside compiling; "
     f"torch {TORCH_WHEEL / 1e9:.2f} GB per Python and {TORCH_LIBRARIES / 1e9:.1f} GB of CUDA "
     f"libraries per torch and CUDA to download, {TORCH_DISK / 1e9:.1f} GB on disk each; "
@@ -70,7 +74,7 @@ NOTHING = Estimate(cpu_seconds=0, minutes=0, download=0, disk=0)
 
 
 def estimate_jobs(jobs: Iterable[Job], *, toolkits: Toolkits, cores: int) -> tuple[Estimate, ...]:
-    """One estimate per job; what a torch, CUDA or ref needs once is with the first that needs it.
+    """One estimate per job; what several share is with the first that needs it.
 
     `cores`: how many the machine has.
     """
@@ -78,8 +82,13 @@ def estimate_jobs(jobs: Iterable[Job], *, toolkits: Toolkits, cores: int) -> tup
     return tuple(_estimate(job, toolkits=toolkits, cores=cores, seen=seen) for job in jobs)
 
 
-def cpu_seconds(job: Job) -> float:
-    """User and system: the modules' for one architecture, more for each further one."""
+def cpu_seconds(job: Job, *, objects: bool = False) -> float:
+    """User and system: the modules' for one architecture, more for each further one.
+
+    `objects`: whether another Python's build left those that need no Python.
+    """
+    if objects:
+        return HEADER_SECONDS + min(FURTHER_SECONDS * len(job.modules), job.cpu_seconds)
     codes = len(job.architectures.machine_code) + len(job.architectures.ptx)
     return HEADER_SECONDS + job.cpu_seconds * (1 + PER_ARCHITECTURE * max(codes - 1, 0))
 
@@ -94,7 +103,9 @@ def _estimate(job: Job, *, toolkits: Toolkits, cores: int, seen: set[object]) ->
     )
     new = [(download, disk) for what, download, disk in once if what not in seen]
     seen.update(what for what, _, _ in once)
-    seconds = cpu_seconds(job)
+    made = ("objects", job.torch, job.ref, job.architectures.text, job.modules)
+    seconds = cpu_seconds(job, objects=made in seen)
+    seen.add(made)
     return Estimate(
         cpu_seconds=seconds,
         minutes=seconds / (cores * BUSY) / 60 + FIXED_MINUTES,

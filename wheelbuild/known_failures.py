@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from wheelbuild.document import raise_faults, read_document
 from wheelbuild.errors import BuildError, RepairError, StampError, TestError
+from wheelbuild.retry import is_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,7 +109,7 @@ def note_results(
         place = (job.cell.label, job.version)
         if result.state in {"published", "already"}:
             found.pop(place, None)
-        elif result.state == "failed" and result.error in NOTED:
+        elif _is_lasting(result):
             found[place] = KnownFailure(
                 cell=job.cell.label,
                 version=job.version,
@@ -118,6 +119,11 @@ def note_results(
                 since=today,
             )
     return tuple(found[place] for place in sorted(found))
+
+
+def _is_lasting(result: CellResult) -> bool:
+    """Whether the same inputs would fail again; a step's own words may blame the network, too."""
+    return result.state == "failed" and result.error in NOTED and not is_network(result.said)
 
 
 def failures_text(known: Iterable[KnownFailure]) -> str:

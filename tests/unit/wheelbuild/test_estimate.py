@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,6 +41,24 @@ def test_what_cells_share_is_counted_once(data: FarmData) -> None:
     assert first.download == second.download
 
 
+def test_a_further_python_compiles_no_device_code(data: FarmData) -> None:
+    jobs = plan(data)
+    _, second, third = estimate_jobs(jobs, toolkits=data.toolkits, cores=4)
+    assert second.cpu_seconds == cpu_seconds(jobs[1])
+    expected = estimate.HEADER_SECONDS + 2 * estimate.FURTHER_SECONDS
+    assert third.cpu_seconds == pytest.approx(expected)
+    assert third.minutes < second.minutes
+
+
+def test_other_modules_or_architectures_are_compiled_anew(data: FarmData) -> None:
+    (first,) = plan(data, cells=["cp311"])
+    fewer: list[dict[str, Any]] = [{"arch": "9.0"}, {"only": ["norm"]}]
+    for asked in fewer:
+        (other,) = plan(data, cells=["cp312"], **asked)
+        _, second = estimate_jobs([first, other], toolkits=data.toolkits, cores=4)
+        assert second.cpu_seconds == cpu_seconds(other)
+
+
 def test_it_agrees_with_a_build_that_was_measured() -> None:
     """All 12 modules for 9.0 on 16 cores: 1,268 CPU-seconds, 99 s (benchmarks, 2026-11-24)."""
     data = load_data()
@@ -64,5 +82,5 @@ def test_more_cores_are_fewer_minutes(data: FarmData) -> None:
 def test_the_total_in_words(data: FarmData) -> None:
     total = sum(estimate_jobs(plan(data), toolkits=data.toolkits, cores=4), NOTHING)
     text = estimate_text(total, jobs=3, cores=4)
-    assert text.startswith("3 to build on 4 cores: about 17 minutes (0.2 CPU-hours), ")
+    assert text.startswith("3 to build on 4 cores: about 15 minutes (0.2 CPU-hours), ")
     assert text.endswith(" GB of disk")

@@ -74,6 +74,11 @@ def test_what_may_be_better_next_time_is_not_noted(state: str, error: str) -> No
     assert note_results((), [result(state=state, error=error)], today=DAY) == ()
 
 
+def test_a_build_that_the_network_failed_is_not_noted() -> None:
+    failed = replace(result(), said="pip: Connection reset by peer")
+    assert note_results((), [failed], today=DAY) == ()
+
+
 @pytest.mark.parametrize(
     "changes",
     [
