@@ -106,6 +106,10 @@ def _build(parser: argparse.ArgumentParser) -> None:
     add("--python", metavar="PATH", type=Path, help="an interpreter that holds the cell's torch")
     add("--jobs", metavar="N", type=_number, help="compilers at once (default: by CPU and memory)")
     add("--time-limit", metavar="SECONDS", type=_number, help="for each build")
+    text = "local, or container: cibuildwheel in --image by podman, else docker (default: local)"
+    engines = ("local", "container", "podman", "docker")
+    add("--engine", metavar="NAME", choices=engines, default="local", help=text)
+    add("--image", metavar="NAME", help="the manylinux image of --engine container")
 
 
 def _out(parser: argparse.ArgumentParser) -> None:

@@ -8,10 +8,12 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from wheelbuild.errors import CommandError
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 logger = logging.getLogger(__name__)
+
+_PATIENCE = 5.0
+"""Seconds for the last words of a program that has ended."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +87,68 @@ def run_command(
     if check and ran.code:
         raise CommandError(f"{Path(words[0]).name} ended with {ran.code}: {ran.last_line}")
     return ran
+
+
+def run_streamed(
+    arguments: Sequence[str | os.PathLike[str]],
+    *,
+    cwd: Path,
+    environ: Mapping[str, str],
+    log: Path,
+    time_limit: float | None = None,
+) -> Ran:
+    """Run it to its end; all that it says goes to our stderr, as it comes, and to the file `log`.
+
+    Any exit status is returned; CommandError where it cannot be started or runs out of its time.
+    """
+    words = tuple(os.fspath(word) for word in arguments)
+    logger.debug("+ %s", shlex.join(words))
+    started = time.monotonic()
+    with log.open("w", encoding="utf-8") as file:
+        try:
+            process = subprocess.Popen(
+                words,
+                cwd=cwd,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CommandError(f"{words[0]} cannot be started: {error.strerror}") from error
+        copier = threading.Thread(target=_copy, args=(process, file), daemon=True)
+        copier.start()
+        _wait(process, time_limit)
+        copier.join(timeout=_PATIENCE)
+    return Ran(
+        arguments=words,
+        code=process.returncode,
+        output=log.read_text(encoding="utf-8", errors="replace"),
+        errors="",
+        seconds=time.monotonic() - started,
+    )
+
+
+def _copy(process: subprocess.Popen[str], file: IO[str]) -> None:
+    for line in process.stdout or ():
+        sys.stderr.write(line)
+        file.write(line)
+        file.flush()
+
+
+def _wait(process: subprocess.Popen[str], time_limit: float | None) -> None:
+    try:
+        process.wait(timeout=time_limit)
+    except subprocess.TimeoutExpired as error:
+        _end(process)
+        name = Path(str(process.args[0])).name  # type: ignore[index] # we gave a tuple
+        raise CommandError(f"{name} was ended: not done after {time_limit:.0f} s") from error
+    except BaseException:
+        _end(process)
+        raise
 
 
 def _communicate(

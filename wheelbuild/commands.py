@@ -14,6 +14,7 @@ from wheelbuild import test
 from wheelbuild.build import BuildOptions, build_cell, find_request, read_request
 from wheelbuild.data import load_data
 from wheelbuild.demo import DemoOptions, show_demo
+from wheelbuild.engines.choose import choose_engine
 from wheelbuild.engines.interpreters import find_minor
 from wheelbuild.errors import EXIT_DONE, DataError, UsageError
 from wheelbuild.index.admission import check_wheel
@@ -269,6 +270,7 @@ def _build_options(arguments: argparse.Namespace) -> BuildOptions:
         python=arguments.python and arguments.python.absolute(),
         jobs=arguments.jobs,
         time_limit=arguments.time_limit,
+        engine=choose_engine(arguments.engine, image=arguments.image),
     )
 
 

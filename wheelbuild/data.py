@@ -47,7 +47,7 @@ def load_data(directory: Path | None = None) -> FarmData:
     Without a folder: the package's own. DataError lists every fault of all three, one line each,
     with file, line and key.
     """
-    folder = directory or OURS
+    folder = (directory or OURS).absolute()
     path = find_recipe(folder)
     names = (path.relative_to(folder).as_posix(), "matrix.toml", "toolkits.toml")
     read = [_read(folder, name) for name in names]

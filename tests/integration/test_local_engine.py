@@ -110,7 +110,7 @@ def test_a_build_that_fails_leaves_the_old_wheel_and_says_why(
 def test_a_build_that_does_not_end_is_ended(
     tmp_path: Path, request_here: BuildRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_GRACE", 0.0)
+    monkeypatch.setattr(local, "GRACE", 0.0)
     request = replace(request_here, time_limit=3.0)
     folder = make_job_folder(tmp_path, request, SLOW)
     started = time.monotonic()

@@ -90,6 +90,32 @@ def torch_environment(version: str, *, cache: Path) -> TorchEnvironment:
     )
 
 
+def further_environment(first: TorchEnvironment, *, minor: str, python: str, cache: Path) -> Path:
+    """The same torch for another Python, `minor` as `3.12`; an interpreter that can run setup.py.
+
+    torch's own wheel is downloaded (530 MB); NVIDIA's, which serve every Python, are linked.
+    """
+    name = f"torch-{first.version}-cp{minor.replace('.', '')}-further"
+    wheel = ("--no-deps", f"torch=={first.version}")
+    torch = made_once(cache / "test-environments" / name, wheel, base=Path(python))
+    site_packages = site_packages_of(torch)
+    with lock(cache / "test-environments" / f"{name}-nvidia.lock"):
+        if not (site_packages / "nvidia").exists():
+            part = site_packages / "nvidia.part"
+            shutil.rmtree(part, ignore_errors=True)
+            source = first.site_packages / "nvidia"
+            files = [str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()]
+            link_files(files, source=source, target=part)
+            part.rename(site_packages / "nvidia")
+    pure = ("filelock", "fsspec", "jinja2", "networkx", "sympy", "typing_extensions")
+    return made_once(
+        cache / "test-environments" / f"{name}-build",
+        (*BUILD_REQUIREMENTS, *pure),
+        base=torch,
+        sees=site_packages,
+    )
+
+
 def made_once(
     folder: Path,
     requirements: tuple[str, ...],

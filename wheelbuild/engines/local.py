@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wheelbuild.plan import Job
     from wheelbuild.toolkits import Toolkits
 
-_GRACE = 60.0
+GRACE = 60.0
 """Seconds beyond a build's own limit, which ends it in an orderly way."""
 
 
@@ -64,7 +64,7 @@ def build_job_folder(folder: Path, *, request: BuildRequest, out: Path) -> Path:
     """Run the front end; return the wheel. Progress goes to stderr while it runs."""
     fresh = fresh_folder(out)
     (folder / ERROR).unlink(missing_ok=True)
-    limit = None if request.time_limit is None else request.time_limit + _GRACE
+    limit = None if request.time_limit is None else request.time_limit + GRACE
     ran = run_command(
         tie(_front_end(folder, fresh, request.interpreter)),
         environ=_environ(),

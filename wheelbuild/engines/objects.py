@@ -41,11 +41,17 @@ def identify(programs: Iterable[Path], *, torch_git: str) -> str:
 
 def find_programs(cuda_home: str, *, environ: Mapping[str, str]) -> tuple[Path, ...]:
     """The compilers that a build could start, and those that they start themselves."""
-    found = [Path(cuda_home) / "bin" / name for name in _CUDA]
-    found.append(Path(cuda_home) / "nvvm" / "bin" / "cicc")
+    found = list(find_cuda_programs(cuda_home))
     for program in _host_compilers(environ):
         found += [program, *_behind(program)]
     return tuple(dict.fromkeys(path.resolve() for path in found if path.is_file()))
+
+
+def find_cuda_programs(cuda_home: str) -> tuple[Path, ...]:
+    """Nvcc and what it starts of its own."""
+    found = [Path(cuda_home) / "bin" / name for name in _CUDA]
+    found.append(Path(cuda_home) / "nvvm" / "bin" / "cicc")
+    return tuple(path for path in found if path.is_file())
 
 
 def _host_compilers(environ: Mapping[str, str]) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apex_installer.errors import ToolkitError
-from apex_installer.make.compose import complete_toolkit, compose_toolkit
+from apex_installer.make.compose import MADE_OF, complete_toolkit, compose_toolkit
 from apex_installer.make.toolkit import find_toolkit
 from wheelbuild.command import run_command
 from wheelbuild.errors import CellError, CommandError
@@ -75,6 +76,15 @@ def fetch_wheels(parts: Sequence[Part], *, into: Path, name: str) -> dict[str, P
         except CommandError as error:
             raise CellError(f"{name} from PyPI: {error}") from error
     return {part.name: into / part.file for part in parts}
+
+
+def toolkit_mounts(home: Path) -> tuple[Path, ...]:
+    """The folders that a container must see for this CUDA_HOME, which may be of links."""
+    try:
+        made_of = json.loads((home / MADE_OF).read_text(encoding="utf-8"))
+    except OSError:
+        made_of = []
+    return tuple(dict.fromkeys((home, home.resolve(), *map(Path, made_of))))
 
 
 def read_nvcc_version(home: str) -> str:

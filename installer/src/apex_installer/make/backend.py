@@ -24,7 +24,7 @@ REQUEST = "job.json"
 LOG = "build.log"
 """In the request's work folder."""
 ERROR = "error.txt"
-"""In the job folder: why the last build failed, for the farm; a front end passes on no words."""
+"""In job folder and work folder: why the last build failed; a front end passes on no words."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -47,16 +47,21 @@ def build_wheel(
     del metadata_directory
     _end_with_parent()
     folder = os.getcwd()
+    works: List[str] = []
     try:
         request = _read_request(folder, config_settings or {})
+        # A container's job folder is gone with it; the work folder is not.
+        os.makedirs(request.work, exist_ok=True)
+        works.append(request.work)
         log = os.path.join(request.work, LOG)
         built = build(request, out=wheel_directory, log=log)
     except InstallError as error:
         # The front end shows a traceback of any exception; one line is what a person can use.
         sys.stderr.write(f"{error.cause}: {error}\n")
         sys.stderr.flush()
-        with open(os.path.join(folder, ERROR), "w", encoding="utf-8") as file:
-            file.write(f"{error.cause}: {error}\n")
+        for place in (folder, *works):
+            with open(os.path.join(place, ERROR), "w", encoding="utf-8") as file:
+                file.write(f"{error.cause}: {error}\n")
         raise SystemExit(error.exit_code) from None
     return os.path.basename(built.wheel)
 

@@ -102,6 +102,24 @@ def _arguments(distribution):
     }
 
 
+def _python_includes():
+    """The folders that distutils' build_ext adds for Python.h, by every name they may go by.
+
+    `/opt/python/cp311-cp311` of a manylinux image is a link, and distutils follows it.
+    """
+    from distutils.sysconfig import get_python_inc
+
+    named = [
+        sysconfig.get_path("include"),
+        sysconfig.get_path("platinclude"),
+        get_python_inc(),
+        get_python_inc(plat_specific=True),
+        os.path.join(sys.exec_prefix, "include"),
+        os.path.join(sys.base_exec_prefix, "include"),
+    ]
+    return sorted({*named, *map(os.path.realpath, named)})
+
+
 def _facts():
     import setuptools
     import torch
@@ -113,15 +131,7 @@ def _facts():
         "tag": "cp{}{}{}".format(*sys.version_info[:2], getattr(sys, "abiflags", "")),
         "platform": sysconfig.get_platform().replace("-", "_").replace(".", "_"),
         "extension_suffix": suffix,
-        # The folders that distutils' build_ext adds for Python.h.
-        "python_includes": sorted(
-            {
-                sysconfig.get_path("include"),
-                sysconfig.get_path("platinclude"),
-                os.path.join(sys.exec_prefix, "include"),
-                os.path.join(sys.base_exec_prefix, "include"),
-            }
-        ),
+        "python_includes": _python_includes(),
         "setuptools": setuptools.__version__,
         "torch": torch.__version__,
         "torch_git": torch.version.git_version,

@@ -18,7 +18,7 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 from apex_installer.errors import ToolkitError
 from apex_installer.make.toolkit import Toolkit, find_missing, read_release
 
-_MADE_OF = "made-of.json"
+MADE_OF = "made-of.json"
 _BUNDLED = re.compile(
     r"^lib(cudart|cublas|cublasLt|cusparse|cusolver|curand|nvrtc|cudnn|nccl)(?:-[0-9a-f]+)?\.so"
 )
@@ -126,7 +126,7 @@ def lay_links(folders: Sequence[str], *, into: str) -> None:
     _merge(_without_twins(libraries), into=os.path.join(fresh, "lib64"))
     os.symlink("lib64", os.path.join(fresh, "lib"))
     _name_without_version(os.path.join(fresh, "lib64"))
-    with open(os.path.join(fresh, _MADE_OF), "w", encoding="utf-8") as file:
+    with open(os.path.join(fresh, MADE_OF), "w", encoding="utf-8") as file:
         json.dump(list(folders), file)
     shutil.rmtree(into, ignore_errors=True)
     os.replace(fresh, into)
@@ -135,7 +135,7 @@ def lay_links(folders: Sequence[str], *, into: str) -> None:
 def _made_of(home: str) -> List[str]:
     """The folders that links were laid to, or none."""
     try:
-        with open(os.path.join(home, _MADE_OF), encoding="utf-8") as file:
+        with open(os.path.join(home, MADE_OF), encoding="utf-8") as file:
             return list(json.load(file))
     except (OSError, ValueError):
         return []
