@@ -26,7 +26,8 @@ A cell is one thing worth building, such as cp311-torch2.11-cu130-linux_x86_64. 
 the path of its result, which the next one takes; `run` does all of them.
 """
 EPILOG = """\
-variables: WHEELBUILD_DATA (--data), WHEELBUILD_CACHE (--cache), WHEELBUILD_INDEX (--index)
+variables: WHEELBUILD_DATA (--data), WHEELBUILD_CACHE (--cache), WHEELBUILD_INDEX (--index),
+  WHEELBUILD_STORE (--store)
 exit codes: 0 done; 1 a bug of ours; 2 usage or data; 3 a step failed
 """
 INTERRUPTED = 130
@@ -137,6 +138,12 @@ def _index(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", metavar="DIR", type=Path, default=default, help=text)
 
 
+def _store(parser: argparse.ArgumentParser) -> None:
+    default = os.environ.get("WHEELBUILD_STORE")
+    text = "github:OWNER/NAME keeps wheels in that repository's releases (token: GITHUB_TOKEN)"
+    parser.add_argument("--store", metavar="PLACE", default=default, help=text)
+
+
 def _yank(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--yank", metavar="WHEEL", help="yank this file, so that only an exact pin takes it")
@@ -212,16 +219,16 @@ _COMMANDS: tuple[
     (commands.run_repair, (_wheel, _policy, _out)),
     (commands.run_stamp, (_wheel, _job, _out)),
     (commands.run_test, (_wheel, _test, _on_gpu)),
-    (commands.run_publish, (_wheel, _upload, _index)),
+    (commands.run_publish, (_wheel, _upload, _index, _store)),
     (
         commands.run_run,
-        (_some_cells, _selection, _build, _policy, _on_gpu, _index, *planning_flags.RUN),
+        (_some_cells, _selection, _build, _policy, _on_gpu, _index, _store, *planning_flags.RUN),
     ),
     (commands.run_index, (_index, _yank)),
     (planning_commands.run_coverage, planning_flags.COVERAGE),
     (planning_commands.run_evidence, planning_flags.EVIDENCE),
     (commands.run_serve, (_index, _port)),
-    (commands.run_python_only, (_refs, _publish, _index)),
+    (commands.run_python_only, (_refs, _publish, _index, _store)),
     (commands.run_sources, (_refs, _index)),
     (commands.run_zipapp, (_zipapp,)),
     (commands.run_demo, (_build,)),
