@@ -16,6 +16,7 @@ from wheelbuild.data import load_data
 from wheelbuild.demo import DemoOptions, show_demo
 from wheelbuild.engines.interpreters import find_minor
 from wheelbuild.errors import EXIT_DONE, DataError, UsageError
+from wheelbuild.github.repository import pages_url
 from wheelbuild.index.admission import check_wheel
 from wheelbuild.plan import choose_rows
 from wheelbuild.planning_commands import note_failures, plan_jobs
@@ -27,7 +28,7 @@ from wheelbuild.serve import serve
 from wheelbuild.sources import publish_requirements, publish_source
 from wheelbuild.stamp import entry_of, stamp_wheel
 from wheelbuild.stores.directory import DirectoryStore
-from wheelbuild.stores.place import open_store
+from wheelbuild.stores.place import SCHEME, open_store
 from wheelbuild.tables import print_json, print_line, print_table
 from wheelbuild.thin_json import list_stale, thin_texts, write_thin_texts
 from wheelbuild.upload import upload
@@ -191,12 +192,13 @@ def run_zipapp(arguments: argparse.Namespace) -> int:
     """Pack apex-install and its data into one file; prints its path."""
     data = load_data(arguments.data)
     found = find_python_only(data.recipe, folder=_python_only_folder(arguments))
+    name = (arguments.store or "").removeprefix(SCHEME)
     packed = pack_zipapp(
         out=arguments.out,
         texts=thin_texts(data),
         carried=carried_files(found.values()),
-        index_url=arguments.index_url,
-        repository_url=arguments.repository_url,
+        index_url=arguments.index_url or (name and pages_url(name)),
+        repository_url=arguments.repository_url or (name and f"https://github.com/{name}"),
     )
     lacking = [ref.name for ref in data.recipe.refs if ref.name not in found]
     if lacking:

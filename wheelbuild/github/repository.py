@@ -43,10 +43,8 @@ class Repository:
 
     @property
     def pages_url(self) -> str:
-        """Where Pages serves the repository, unless it has a domain of its own."""
-        owner, _, project = self.name.partition("/")
-        host = f"{owner.lower()}.github.io"
-        return f"https://{host}/" if project.lower() == host else f"https://{host}/{project}/"
+        """Where Pages serves it."""
+        return pages_url(self.name)
 
     def asset_url(self, tag: str, asset: str) -> str:
         """Where a release's asset is downloaded. `+` becomes `%2B`, as GitHub writes it."""
@@ -55,6 +53,13 @@ class Repository:
     def redact(self, text: str) -> str:
         """`text` without the token, whoever wrote it there."""
         return text.replace(self.token, "***")
+
+
+def pages_url(name: str) -> str:
+    """Where Pages serves the repository `owner/name`, unless it has a domain of its own."""
+    owner, _, project = name.partition("/")
+    host = f"{owner.lower()}.github.io"
+    return f"https://{host}/" if project.lower() == host else f"https://{host}/{project}/"
 
 
 def _address(url: str) -> str:
