@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from apex_installer.errors import EXIT_USAGE, InstallError
-from wheelbuild import commands, planning_commands, planning_flags
+from wheelbuild import commands, planning_commands, planning_flags, workflow
 from wheelbuild.errors import EXIT_BUG, EXIT_INPUT, EXIT_STEP, FarmError, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ A cell is one thing worth building, such as cp311-torch2.11-cu130-linux_x86_64. 
 the path of its result, which the next one takes; `run` does all of them.
 """
 EPILOG = """\
-variables: WHEELBUILD_DATA (--data), WHEELBUILD_CACHE (--cache), WHEELBUILD_INDEX (--index)
+variables: WHEELBUILD_DATA (--data), WHEELBUILD_CACHE (--cache), WHEELBUILD_INDEX (--index),
+  WHEELBUILD_STORE (--store), WHEELBUILD_INDEX_URL (--index-url)
 exit codes: 0 done; 1 a bug of ours; 2 usage or data; 3 a step failed
 """
 INTERRUPTED = 130
@@ -141,6 +142,12 @@ def _index(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", metavar="DIR", type=Path, default=default, help=text)
 
 
+def _store(parser: argparse.ArgumentParser) -> None:
+    default = os.environ.get("WHEELBUILD_STORE")
+    text = "github:OWNER/NAME: wheels in that repository's releases (token: GITHUB_TOKEN)"
+    parser.add_argument("--store", metavar="PLACE", default=default, help=text)
+
+
 def _yank(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--yank", metavar="WHEEL", help="yank this file, so that only an exact pin takes it")
@@ -173,9 +180,41 @@ def _zipapp(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     out = Path("dist/apex-install.pyz")
     add("--out", metavar="FILE", type=Path, default=out, help=f"default: {out}")
-    add("--index-url", metavar="URL", help="the index that it takes when none is named")
+    url = os.environ.get("WHEELBUILD_INDEX_URL")
+    add("--index-url", metavar="URL", default=url, help="the index it takes when none is named")
     text = "repository whose issue form it names where no wheel fits (https://…/owner/name)"
     add("--repository-url", metavar="URL", type=_address, help=text)
+
+
+def _made(parser: argparse.ArgumentParser) -> None:
+    out = Path("dist/made")
+    text = f"folder of what was made (default: {out})"
+    parser.add_argument("--out", metavar="DIR", type=Path, default=out, help=text)
+
+
+def _force(parser: argparse.ArgumentParser) -> None:
+    text = "also what the index holds and is fresh"
+    parser.add_argument("--force", action="store_true", help=text)
+
+
+def _for_a_matrix(parser: argparse.ArgumentParser) -> None:
+    text = "labels or beginnings, separated by blanks or commas (default: all)"
+    parser.add_argument("--cells", metavar="TEXT", default="", help=text)
+
+
+def _gather(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--expect", metavar="JSON", help="cells that must have left a result, as `jobs` says them")
+    url = os.environ.get("WHEELBUILD_INDEX_URL")
+    add("--index-url", metavar="URL", default=url, help="where the pages are served")
+
+
+def _direction(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("direction", choices=("fetch", "push"))
+
+
+def _packed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("zipapp", metavar="FILE", type=_file)
 
 
 def _write(parser: argparse.ArgumentParser) -> None:
@@ -216,19 +255,25 @@ _COMMANDS: tuple[
     (commands.run_repair, (_wheel, _policy, _out)),
     (commands.run_stamp, (_wheel, _job, _out)),
     (commands.run_test, (_wheel, _test, _on_gpu)),
-    (commands.run_publish, (_wheel, _upload, _index)),
+    (commands.run_publish, (_wheel, _upload, _index, _store)),
     (
         commands.run_run,
-        (_some_cells, _selection, _build, _policy, _on_gpu, _index, *planning_flags.RUN),
+        (_some_cells, _selection, _build, _policy, _on_gpu, _index, _store, *planning_flags.RUN),
     ),
     (commands.run_index, (_index, _yank)),
     (planning_commands.run_coverage, planning_flags.COVERAGE),
     (planning_commands.run_evidence, planning_flags.EVIDENCE),
     (commands.run_serve, (_index, _port)),
-    (commands.run_python_only, (_refs, _publish, _index)),
+    (commands.run_python_only, (_refs, _publish, _index, _store)),
     (commands.run_sources, (_refs, _index)),
-    (commands.run_zipapp, (_zipapp,)),
+    (commands.run_zipapp, (_zipapp, _store)),
     (commands.run_demo, (_build,)),
+    (workflow.run_jobs, (_for_a_matrix, _force, _index)),
+    (workflow.run_make, (_cell, _made, _force, _build, _index)),
+    (workflow.run_prove, (_made, _force, _index)),
+    (workflow.run_gather, (_made, _gather, _force, _index, _store)),
+    (workflow.run_pages, (_direction, _index, _store)),
+    (workflow.run_release_installer, (_packed, _store)),
     (commands.run_data, (_write,)),
 )
 

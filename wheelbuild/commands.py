@@ -17,6 +17,7 @@ from wheelbuild.demo import DemoOptions, show_demo
 from wheelbuild.engines.choose import choose_engine
 from wheelbuild.engines.interpreters import find_minor
 from wheelbuild.errors import EXIT_DONE, DataError, UsageError
+from wheelbuild.github.repository import pages_url
 from wheelbuild.index.admission import check_wheel
 from wheelbuild.plan import choose_rows
 from wheelbuild.planning_commands import note_failures, plan_jobs
@@ -28,6 +29,7 @@ from wheelbuild.serve import serve
 from wheelbuild.sources import publish_requirements, publish_source
 from wheelbuild.stamp import entry_of, stamp_wheel
 from wheelbuild.stores.directory import DirectoryStore
+from wheelbuild.stores.place import SCHEME, open_store
 from wheelbuild.tables import print_json, print_line, print_table
 from wheelbuild.thin_json import list_stale, thin_texts, write_thin_texts
 from wheelbuild.upload import upload
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from wheelbuild.plan import Job
     from wheelbuild.recipe import Recipe, Ref
     from wheelbuild.run import CellResult
+    from wheelbuild.stores.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +113,7 @@ def run_publish(arguments: argparse.Namespace) -> int:
         check_wheel(arguments.wheel, entry)
         uploaded = upload(arguments.wheel, to=arguments.to, environ=os.environ)
         return _print_result(arguments, file=uploaded.file, state=uploaded.state)
-    store = DirectoryStore(arguments.index)
+    store = _store(arguments)
     published = publish(arguments.wheel, entry, store=store, force=arguments.force)
     logger.info("%s", published.state)
     return _print_result(arguments, file=published.entry.file, state=published.state)
@@ -139,7 +142,7 @@ def run_python_only(arguments: argparse.Namespace) -> int:
     With --publish into the index too, below `python/simple/`, where no other wheel is.
     """
     recipe = load_data(arguments.data).recipe
-    store = DirectoryStore(arguments.index)
+    store = _store(arguments)
     held = store.entries() if arguments.publish else ()
     for ref in _refs_of(arguments, recipe):
         made = make_python_only(
@@ -190,12 +193,13 @@ def run_zipapp(arguments: argparse.Namespace) -> int:
     """Pack apex-install and its data into one file; prints its path."""
     data = load_data(arguments.data)
     found = find_python_only(data.recipe, folder=_python_only_folder(arguments))
+    name = (arguments.store or "").removeprefix(SCHEME)
     packed = pack_zipapp(
         out=arguments.out,
         texts=thin_texts(data),
         carried=carried_files(found.values()),
-        index_url=arguments.index_url,
-        repository_url=arguments.repository_url,
+        index_url=arguments.index_url or (name and pages_url(name)),
+        repository_url=arguments.repository_url or (name and f"https://github.com/{name}"),
     )
     lacking = [ref.name for ref in data.recipe.refs if ref.name not in found]
     if lacking:
@@ -211,7 +215,7 @@ def run_run(arguments: argparse.Namespace) -> int:
     data = load_data(arguments.data)
     options = RunOptions(
         build=_build_options(arguments),
-        store=DirectoryStore(arguments.index),
+        store=_store(arguments),
         on_gpu=arguments.on_gpu,
         policy=arguments.policy,
         force=arguments.force,
@@ -243,6 +247,10 @@ def run_data(arguments: argparse.Namespace) -> int:
     if stale:
         raise DataError(f"{', '.join(stale)}: not what the TOML says: wheelbuild data --write")
     return _print_result(arguments, data=data.directory)
+
+
+def _store(arguments: argparse.Namespace) -> Store:
+    return open_store(arguments.index, arguments.store, environ=os.environ)
 
 
 def _result_row(result: CellResult) -> dict[str, Any]:

@@ -93,6 +93,15 @@ class Steps:
         self.step = "build"
 
     def all(self) -> tuple[Literal["published", "already"], str]:
+        stamped = self.make()
+        self._begin("publish")
+        published = publish(
+            stamped, entry_of(stamped), store=self.options.store, force=self.options.force
+        )
+        return published.state, published.entry.file
+
+    def make(self) -> Path:
+        """All but publishing; the stamped wheel, its evidence beside it."""
         built = build_cell(self.job, data=self.data, options=self.options.build)
         self._begin("repair")
         policy = self.options.policy or self.options.build.engine.policy(self.job)
@@ -103,11 +112,7 @@ class Steps:
         self._begin("test")
         python = self.options.build.python or Path(request.interpreter)
         run_test(stamped, python=python, data=self.data, on_gpu=self.options.on_gpu)
-        self._begin("publish")
-        published = publish(
-            stamped, entry_of(stamped), store=self.options.store, force=self.options.force
-        )
-        return published.state, published.entry.file
+        return stamped
 
     def _begin(self, step: str) -> None:
         self.step = step

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parent.parent.parent
-SHELL = ("farm", "run.sh", ".ci/run")
+SHELL = ("farm", "run.sh", ".ci/run", ".ci/check-image", ".ci/push-image")
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 

@@ -14,18 +14,8 @@ from wheelbuild.errors import BuildError, DataError
 
 COMMANDS = [
     *("matrix", "plan", "discover", "build", "repair", "stamp", "test", "publish"),
-    *(
-        "run",
-        "index",
-        "coverage",
-        "evidence",
-        "serve",
-        "python-only",
-        "sources",
-        "zipapp",
-        "demo",
-        "data",
-    ),
+    *("run", "index", "coverage", "evidence", "serve", "python-only", "sources", "zipapp", "demo"),
+    *("jobs", "make", "prove", "gather", "pages", "release-installer", "data"),
 ]
 
 
