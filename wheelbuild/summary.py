@@ -34,11 +34,25 @@ def summarize_results(results: Sequence[Made], *, pages_url: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def summarize_plan(cells: Sequence[str], *, fresh: int, left: int) -> str:
-    """Markdown: what this run will build."""
+def summarize_plan(
+    cells: Sequence[str], *, fresh: int, left: int, known: Sequence[str] = ()
+) -> str:
+    """Markdown: what this run will build, and what is `known` not to build, which it leaves out."""
     said = f"{len(cells)} to build, {fresh} in the index and fresh"
     later = f", {left} left for the next run (a run takes 256 at most)" if left else ""
-    return "\n".join([f"## Plan\n\n{said}{later}.\n", *(f"- `{cell}`" for cell in cells)]) + "\n"
+    return (
+        "\n".join(
+            [f"## Plan\n\n{said}{later}.\n", *(f"- `{cell}`" for cell in cells), *_known(known)]
+        )
+        + "\n"
+    )
+
+
+def _known(lines: Sequence[str]) -> list[str]:
+    if not lines:
+        return []
+    head = "\nKnown not to build, left out until their inputs change:\n"
+    return [head, *(f"- {first_error(line).translate(_FRAME)}" for line in lines)]
 
 
 def first_error(said: str) -> str:

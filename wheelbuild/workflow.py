@@ -18,6 +18,7 @@ from wheelbuild.github.releases import Releases
 from wheelbuild.github.repository import Repository
 from wheelbuild.made import Made, cut_off, make_cell, prove_on_gpu, publish_made, read_made
 from wheelbuild.plan import make_plan
+from wheelbuild.planning_commands import plan_jobs
 from wheelbuild.run import RunOptions
 from wheelbuild.stores.directory import DirectoryStore
 from wheelbuild.stores.place import SCHEME, open_store
@@ -38,12 +39,19 @@ _NOT_FOUND = 404
 
 def run_jobs(arguments: argparse.Namespace) -> int:
     """Say which cells a workflow's matrix shall make: JSON, and in $GITHUB_OUTPUT as `cells`."""
-    plan = _plan(arguments, cells=arguments.cells.replace(",", " ").split())
+    arguments.only = arguments.arch = None  # whole cells alone
+    words = arguments.cells.replace(",", " ").split()
+    plan = plan_jobs(load_data(arguments.data), arguments, cells=words)
     cells = [job.cell.label for job in plan.jobs]
     taken = cells[:MOST_JOBS]
     text = json.dumps(taken)
     _append("GITHUB_OUTPUT", f"cells={text}\n")
-    summary = summarize_plan(taken, fresh=len(plan.fresh), left=len(cells) - len(taken))
+    summary = summarize_plan(
+        taken,
+        fresh=len(plan.fresh),
+        left=len(cells) - len(taken),
+        known=[failure.line for _, failure in plan.known],
+    )
     _append("GITHUB_STEP_SUMMARY", summary)
     print_line(text)
     return EXIT_DONE

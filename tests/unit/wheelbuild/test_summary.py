@@ -46,3 +46,9 @@ def test_the_plan_says_what_waits_for_the_next_run() -> None:
 def test_the_first_error_fits_a_table() -> None:
     assert len(first_error("x" * 9999)) == 500
     assert first_error(" \n") == "it said nothing"
+
+
+def test_the_plan_names_what_is_known_not_to_build() -> None:
+    text = summarize_plan(["c"], fresh=0, left=0, known=["cp39-x: nvcc <died>"])
+    assert "- cp39-x: nvcc &lt;died>" in text
+    assert "Known" not in summarize_plan(["c"], fresh=0, left=0)
