@@ -75,7 +75,7 @@ def run_build(arguments: argparse.Namespace) -> int:
         logger.info(
             "%s: the index holds this build; it will not be published again", jobs[0].version
         )
-    wheel = build_cell(jobs[0], data=data, options=_build_options(arguments))
+    wheel = build_cell(jobs[0], data=data, options=build_options(arguments))
     return _print_result(arguments, wheel=wheel)
 
 
@@ -214,7 +214,7 @@ def run_run(arguments: argparse.Namespace) -> int:
     """Take cells through all steps: build, repair, stamp, test, publish."""
     data = load_data(arguments.data)
     options = RunOptions(
-        build=_build_options(arguments),
+        build=build_options(arguments),
         store=_store(arguments),
         on_gpu=arguments.on_gpu,
         policy=arguments.policy,
@@ -234,7 +234,7 @@ def run_run(arguments: argparse.Namespace) -> int:
 
 def run_demo(arguments: argparse.Namespace) -> int:
     """Show it all on this machine: build, publish, install by apex-install, pip and uv."""
-    return show_demo(DemoOptions(build=_build_options(arguments), data=arguments.data))
+    return show_demo(DemoOptions(build=build_options(arguments), data=arguments.data))
 
 
 def run_data(arguments: argparse.Namespace) -> int:
@@ -268,7 +268,8 @@ def _known_row(job: Job, failure: KnownFailure) -> dict[str, Any]:
     return {"cell": job.cell.label, "state": "known", "step": failure.step, "said": said}
 
 
-def _build_options(arguments: argparse.Namespace) -> BuildOptions:
+def build_options(arguments: argparse.Namespace) -> BuildOptions:
+    """What the command line says of building."""
     cache = arguments.cache.absolute()
     return BuildOptions(
         cache=cache,

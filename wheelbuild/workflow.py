@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelbuild.build import BuildOptions
+from wheelbuild.commands import build_options
 from wheelbuild.data import load_data
 from wheelbuild.errors import EXIT_BUG, EXIT_DONE, EXIT_STEP, UsageError
 from wheelbuild.github.api import Api, Refused
@@ -63,18 +63,8 @@ def run_make(arguments: argparse.Namespace) -> int:
     jobs = [job for job in (*plan.jobs, *plan.fresh) if job.cell.label == arguments.cell]
     if not jobs:
         raise UsageError(f"{arguments.cell}: not the whole label of one cell")
-    cache = arguments.cache.absolute()
-    options = RunOptions(
-        build=BuildOptions(
-            cache=cache,
-            work=cache / "work",
-            source=arguments.source and arguments.source.absolute(),
-            python=arguments.python and arguments.python.absolute(),
-            jobs=arguments.jobs,
-            time_limit=arguments.time_limit,
-        ),
-        store=DirectoryStore(arguments.index),
-    )
+    store = DirectoryStore(arguments.index)
+    options = RunOptions(build=build_options(arguments), store=store)
     made = make_cell(jobs[0], data=load_data(arguments.data), options=options, out=arguments.out)
     _show(arguments, [made])
     return _exit_code([made])
