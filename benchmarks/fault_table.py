@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -96,7 +97,7 @@ def play(only: str) -> list[dict[str, Any]]:
 def last_line(said: str, folder: Path) -> str:
     """What people see; paths of this run are cut."""
     lines = [line for line in said.splitlines() if line.startswith("apex: ")]
-    return lines[-1].replace(f"{folder}/", "") if lines else ""
+    return re.sub(r"tmp-[^/]+-\d+/", "tmp/", lines[-1].replace(f"{folder}/", "")) if lines else ""
 
 
 def page(result: dict[str, Any]) -> str:
