@@ -61,20 +61,8 @@ def run_command(
     words = tuple(os.fspath(word) for word in arguments)
     logger.debug("+ %s", shlex.join(words))
     started = time.monotonic()
-    try:
-        process = subprocess.Popen(
-            words,
-            cwd=cwd,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=None if show else subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise CommandError(f"{words[0]} cannot be started: {error.strerror}") from error
+    stderr = None if show else subprocess.PIPE
+    process = _start(words, cwd=cwd, environ=environ, stderr=stderr)
     output, errors = _communicate(process, time_limit)
     ran = Ran(
         arguments=words,
@@ -105,20 +93,7 @@ def run_streamed(
     logger.debug("+ %s", shlex.join(words))
     started = time.monotonic()
     with log.open("w", encoding="utf-8") as file:
-        try:
-            process = subprocess.Popen(
-                words,
-                cwd=cwd,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise CommandError(f"{words[0]} cannot be started: {error.strerror}") from error
+        process = _start(words, cwd=cwd, environ=environ, stderr=subprocess.STDOUT)
         copier = threading.Thread(target=_copy, args=(process, file), daemon=True)
         copier.start()
         _wait(process, time_limit)
@@ -130,6 +105,30 @@ def run_streamed(
         errors="",
         seconds=time.monotonic() - started,
     )
+
+
+def _start(
+    words: tuple[str, ...],
+    *,
+    cwd: Path | None,
+    environ: Mapping[str, str] | None,
+    stderr: int | None,
+) -> subprocess.Popen[str]:
+    """In a session of its own, without stdin; CommandError where it cannot be started."""
+    try:
+        return subprocess.Popen(
+            words,
+            cwd=cwd,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CommandError(f"{words[0]} cannot be started: {error.strerror}") from error
 
 
 def _copy(process: subprocess.Popen[str], file: IO[str]) -> None:

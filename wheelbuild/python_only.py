@@ -26,7 +26,7 @@ from apex_installer.model.entry import Module as EntryModule
 from apex_installer.model.key import BuildInputs
 from wheelbuild.errors import SourceError
 from wheelbuild.index.builds import newest_build, next_build_tag
-from wheelbuild.source import find_source
+from wheelbuild.source import find_ref_source
 from wheelbuild.stamp import UNTESTED
 from wheelbuild.wheelfile import WheelName, parse_headers, read_member
 
@@ -53,15 +53,6 @@ class PythonOnly:
     entry: Entry
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Pinned:
-    """What `find_source` asks of a job."""
-
-    git_url: str
-    ref: str
-    ref_name: str
-
-
 def make_python_only(
     recipe: Recipe,
     ref: Ref,
@@ -76,8 +67,7 @@ def make_python_only(
     `held` is what the index holds that it is for: another build of the same version there gives it
     the next build tag. SourceError where its source cannot be had, or holds no such package.
     """
-    pinned = _Pinned(git_url=recipe.git_url, ref=ref.commit, ref_name=ref.name)
-    source = find_source(pinned, given=given or recipe.source, cache=cache).directory
+    source = find_ref_source(recipe, ref, given=given, cache=cache).directory
     files = {
         **_python_tree(source, recipe.package),
         **{f"{name}.py": ABSENT for name in find_absent(recipe, ref)},

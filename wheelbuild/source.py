@@ -7,10 +7,13 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from wheelbuild.command import run_command
 from wheelbuild.errors import CommandError, SourceError
+
+if TYPE_CHECKING:
+    from wheelbuild.recipe import Recipe, Ref
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +74,21 @@ def find_source(
     if not clean:
         logger.warning("--source %s: has local changes; the build record says so", given)
     return Source(directory=given, how="checkout" if clean else "folder")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _PinnedRef:
+    """A ref alone, as `find_source` asks of it."""
+
+    git_url: str
+    ref: str
+    ref_name: str
+
+
+def find_ref_source(recipe: Recipe, ref: Ref, *, given: Path | None, cache: Path) -> Source:
+    """The same for a ref of no job; a recipe that has its own source beside it gives that."""
+    pinned = _PinnedRef(git_url=recipe.git_url, ref=ref.commit, ref_name=ref.name)
+    return find_source(pinned, given=given or recipe.source, cache=cache)
 
 
 def read_head(directory: Path) -> str | None:

@@ -13,14 +13,13 @@ import logging
 import shutil
 import tarfile
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apex_installer.get.sources import DOCUMENT, SCHEMA
 from wheelbuild.engines.toolkit import fetch_wheels
 from wheelbuild.index.pages import render
-from wheelbuild.source import Source, copy_source, find_source
+from wheelbuild.source import Source, copy_source, find_ref_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,15 +31,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Pinned:
-    """What `find_source` asks of a job."""
-
-    git_url: str
-    ref: str
-    ref_name: str
-
-
 def publish_source(
     recipe: Recipe, ref: Ref, *, given: Path | None, cache: Path, store: Store
 ) -> str:
@@ -48,8 +38,7 @@ def publish_source(
 
     SourceError where the commit cannot be had, or `given` is a checkout of another one.
     """
-    pinned = _Pinned(git_url=recipe.git_url, ref=ref.commit, ref_name=ref.name)
-    source = find_source(pinned, given=given or recipe.source, cache=cache)
+    source = find_ref_source(recipe, ref, given=given, cache=cache)
     with tempfile.TemporaryDirectory(prefix="wheelbuild-source-") as scratch:
         name = f"{recipe.distribution}-{ref.date}-{ref.commit[:12]}.tar.gz"
         archive = pack_source(source, out=Path(scratch) / name)

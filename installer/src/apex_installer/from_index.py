@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Optional, Sequence
+from contextlib import contextmanager
+from typing import Iterator, Optional, Sequence, Tuple
 
 from apex_installer.check import require_machine_code, require_symbols
 from apex_installer.errors import (
@@ -57,28 +58,31 @@ def index_url_of(request: Request) -> str:
 
 def install_from_index(situation: Situation) -> Entry:
     """Take the best entry that fits; a missing file, bad bytes or a failed check strike one out."""
-    request, account = situation.request, situation.account
-    cell, index_url = cell_of(situation.environment), index_url_of(request)
-    with Fetcher(allow_http=request.allow_http, deadline=situation.deadline) as fetcher:
-        with account.step("index"):
-            offer = read_offer(index_url, cell, fetcher=fetcher, situation=situation)
+    with _offered(situation) as (offer, fetcher):
         return _first_that_holds(offer, fetcher, situation)
 
 
 def fetch_best(situation: Situation) -> Entry:
     """Fetch the best entry's wheel and the index's document into the cache, and no more."""
-    request, account = situation.request, situation.account
-    cell, index_url = cell_of(situation.environment), index_url_of(request)
-    with Fetcher(allow_http=request.allow_http, deadline=situation.deadline) as fetcher:
-        with account.step("index"):
-            offer = read_offer(index_url, cell, fetcher=fetcher, situation=situation)
+    with _offered(situation) as (offer, fetcher):
         wishes = Wishes(modules=situation.modules, at_hand=offer.at_hand)
         choice = pick(offer.entries, situation.environment, wishes)
-        account.note_choice(choice)
+        situation.account.note_choice(choice)
         if choice.best is None:
             raise NoWheelError(_miss(situation, choice, None))
         _fetch(choice.best, offer, fetcher, situation)
     return choice.best
+
+
+@contextmanager
+def _offered(situation: Situation) -> Iterator[Tuple[Offer, Fetcher]]:
+    """What can be had, and the connection that it was asked over."""
+    request = situation.request
+    cell, index_url = cell_of(situation.environment), index_url_of(request)
+    with Fetcher(allow_http=request.allow_http, deadline=situation.deadline) as fetcher:
+        with situation.account.step("index"):
+            offer = read_offer(index_url, cell, fetcher=fetcher, situation=situation)
+        yield offer, fetcher
 
 
 def _first_that_holds(offer: Offer, fetcher: Fetcher, situation: Situation) -> Entry:

@@ -37,7 +37,6 @@ def compile_and_install(situation: Situation) -> Entry:
     request, environment = situation.request, situation.environment
     wanted = plan_for(request, situation.recipe, environment, situation.modules)
     entry = _take_kept(wanted, situation) or _compile(wanted, situation)
-    situation.account.chosen = entry
     if request.background and not request.dry_run:
         from apex_installer.rest import start_rest  # noqa: PLC0415 - only who asks for it
 

@@ -68,7 +68,6 @@ def requirement_file(part: Part, means: Means, request: Request) -> PinnedFile:
     """From the index, which may hold it by its content, else from PyPI."""
     addresses = [means.supply.on_pypi(part.name, part.file)]
     if request.index_url:
-        index = request.index_url
-        base = Url.parse(index if index.endswith("/") else f"{index}/")
+        base = Url.of_folder(request.index_url)
         addresses.insert(0, at(base.joined(f"files/{part.sha256}/{part.file}").text))
     return PinnedFile(part.base, part.sha256, part.size, tuple(addresses))

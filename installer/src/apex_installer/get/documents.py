@@ -92,7 +92,7 @@ def read_document(
 
 def document_url(index_url: str, cell: Cell) -> str:
     """`<index>/cu121/torch2.4/install-cp310.json`."""
-    base = Url.parse(index_url if index_url.endswith("/") else f"{index_url}/")
+    base = Url.of_folder(index_url)
     return base.joined(f"{cell.index_path}/{Document.name_for(cell.python)}").text
 
 

@@ -20,8 +20,7 @@ _LINK = re.compile(rb"<a\s[^>]*?href\s*=\s*([\"'])(.*?)\1", re.IGNORECASE | re.D
 
 def find_file(index_url: str, project: str, file: str, *, fetcher: Fetcher) -> str:
     """The address of `file` on `<index_url>/<project>/`; DownloadError where it is not there."""
-    base = index_url if index_url.endswith("/") else f"{index_url}/"
-    page = Url.parse(base).joined(f"{project}/").text
+    page = Url.of_folder(index_url).joined(f"{project}/").text
     shown = Url.parse(page).shown
     try:
         content = fetcher.fetch(page, limit=MAX_PAGE)

@@ -47,7 +47,7 @@ def find_archive(
 def _listed(commit: str, *, index_url: Optional[str], supply: Supply) -> Optional[PinnedFile]:
     if not index_url:
         return None
-    base = Url.parse(index_url if index_url.endswith("/") else f"{index_url}/")
+    base = Url.of_folder(index_url)
     url = supply.allowed(base.joined(DOCUMENT).text, "the index's list of sources")
     with supply.fetcher() as fetcher:
         try:

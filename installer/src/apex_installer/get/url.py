@@ -55,6 +55,11 @@ class Url(NamedTuple):
         hint = f"; write file://{text}" if text.startswith("/") else ""
         raise UsageError(f"{_redacted(text)!r} is not an https://, http:// or file:/// URL{hint}")
 
+    @classmethod
+    def of_folder(cls, text: str) -> Url:
+        """Parse the address of a folder, whose last `/` people leave out; UsageError as `parse`."""
+        return cls.parse(text if text.endswith("/") else f"{text}/")
+
     @property
     def text(self) -> str:
         """The inverse of `parse`; holds the credentials, so only `shown` is for people."""
