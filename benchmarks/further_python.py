@@ -109,11 +109,14 @@ def main() -> int:
     add("--arch", default="9.0", help="architectures (default: 9.0)")
     add("--jobs", type=int, default=os.cpu_count(), help="compilers at once")
     add("--out", type=Path, required=True, help="the result, JSON")
+    add("--keep", type=Path, help="an empty folder that the caches are left in")
     arguments = parser.parse_args()
     if len(arguments.cells or ()) < 2:  # noqa: PLR2004
         parser.error("at least two --cell are wanted")
     with tempfile.TemporaryDirectory(prefix="further-python-") as name:
-        result = {**describe_run(), **measure(arguments, Path(name))}
+        folder = arguments.keep.absolute() if arguments.keep else Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        result = {**describe_run(), **measure(arguments, folder)}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     rows: list[list[object]] = [["cell", "wall, s", "CPU-seconds", "compilers started"]]

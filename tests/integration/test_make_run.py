@@ -14,7 +14,8 @@ import pytest
 from apex_installer.errors import CompileError, DeadlineError
 from apex_installer.make.freshness import Keys, Work, find_work
 from apex_installer.make.graph import CUDA, LINK, Graph, Node
-from apex_installer.make.run import Made, Progress, Settings, run_graph
+from apex_installer.make.progress import Progress
+from apex_installer.make.run import Made, Settings, run_graph
 from apex_installer.make.store import Places, Store
 from support.fake_compiler import write_fake_compiler
 
@@ -38,14 +39,14 @@ class Bench:
         path.write_text(text, encoding="utf-8")
         os.utime(path, (1_000_000, 1_000_000))
 
-    def graph(self, modules: dict[str, list[str]]) -> Graph:
+    def graph(self, modules: dict[str, list[str]], *, codes: tuple[str, ...] = ()) -> Graph:
         objects: dict[str, Node] = {}
         links = []
         for module, names in modules.items():
             needs = []
             for name in names:
                 out, source = f"/b/{name}.o", str(self.source / name)
-                plain = (str(self.compiler), "-MF", f"{out}.d", "-c", source, "-o", out)
+                plain = (str(self.compiler), "-MF", f"{out}.d", "-c", source, "-o", out, *codes)
                 slim = (*plain, "-DSLIM")
                 objects.setdefault(out, Node(out, CUDA, slim, source, (), module, plain=plain))
                 needs.append(out)
@@ -55,9 +56,14 @@ class Bench:
         return Graph((*objects.values(), *links))
 
     def run(
-        self, modules: dict[str, list[str]], *, width: int = 2, seconds: float | None = None
+        self,
+        modules: dict[str, list[str]],
+        *,
+        width: int = 2,
+        seconds: float | None = None,
+        codes: tuple[str, ...] = (),
     ) -> Made:
-        graph = self.graph(modules)
+        graph = self.graph(modules, codes=codes)
         places = Places({"source": str(self.source)})
         store = Store(str(self.folder / "objects"), places=places)
         keys = Keys(store, places, modules=str(self.folder / "modules"), path="/bin", salt="")
@@ -146,6 +152,20 @@ def test_a_compiler_ended_for_memory_is_tried_again_alone(bench: Bench) -> None:
     bench.write("a.cu", "STARVES\n")
     bench.run({"one": ["a.cu"]})
     assert bench.starts == ["link", "slim a.cu", "slim a.cu"]
+
+
+def test_a_long_object_s_architectures_are_compiled_at_once_in_as_many_places(
+    bench: Bench,
+) -> None:
+    codes = tuple(f"-gencode=arch=compute_{one},code=sm_{one}" for one in (80, 86, 90))
+    alone = bench.run({"one": ["a.cu"]}, width=4, codes=codes)
+    assert alone.ran["/b/a.cu.o"].threads == 3
+    assert "--threads=3" in bench.log.read_text(encoding="utf-8")
+    # The same command for the store: nothing is compiled again where the places are fewer.
+    bench.run({"one": ["a.cu"]}, width=1, codes=codes)
+    assert bench.starts == []
+    made = bench.run({"one": ["b.cu", "c.cu"]}, width=4, codes=codes)
+    assert {made.ran[f"/b/{name}.cu.o"].threads for name in "bc"} == {1, 3}
 
 
 def gone(pids: list[int]) -> bool:

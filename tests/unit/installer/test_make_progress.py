@@ -1,8 +1,7 @@
 import io
 
 from apex_installer.make.capture import last_exception
-from apex_installer.make.progress import ProgressPrinter, progress_line
-from apex_installer.make.run import Progress
+from apex_installer.make.progress import Progress, ProgressPrinter, progress_line
 
 
 def test_the_line_says_how_much_how_long_and_how_long_yet() -> None:

@@ -32,9 +32,9 @@ from apex_installer.make.graph import (
 from apex_installer.make.pack import pack_wheel
 from apex_installer.make.prepare import Tools, prepare_tools
 from apex_installer.make.process import signals_as_exceptions
-from apex_installer.make.progress import ProgressPrinter
+from apex_installer.make.progress import Progress, ProgressPrinter
 from apex_installer.make.request import BuildRequest
-from apex_installer.make.run import Made, Progress, Settings, run_graph
+from apex_installer.make.run import Made, Settings, run_graph
 from apex_installer.make.store import Places, Store
 from apex_installer.make.width import Width, choose_width, read_limits
 from apex_installer.make.workshop import Workshop, open_workshop, read_text

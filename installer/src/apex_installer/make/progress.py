@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Optional, TextIO
-
-from apex_installer.make.run import Progress
 
 _ON_TERMINAL = 0.5
 _ELSEWHERE = 5.0
 """Seconds between lines."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    done: int
+    total: int
+    seconds: float
+    left: float
+    """Estimated seconds to the end."""
 
 
 def progress_line(progress: Progress) -> str:

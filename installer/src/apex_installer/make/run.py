@@ -12,9 +12,11 @@ from apex_installer.errors import CompileError, DeadlineError
 from apex_installer.make.estimate import pace, rank, time_left
 from apex_installer.make.first_error import find_first_error, was_killed_for_memory
 from apex_installer.make.freshness import Keys, Work
-from apex_installer.make.graph import HEADER, HEADER_SOURCE, LINK, Graph, Node, place
+from apex_installer.make.graph import CUDA, HEADER, HEADER_SOURCE, LINK, Graph, Node, place
 from apex_installer.make.process import Child, Ended, end_tree, new_tree
+from apex_installer.make.progress import Progress
 from apex_installer.make.store import Store, parse_depfile
+from apex_installer.make.threads import choose_threads, with_threads
 
 _TICK = 0.02
 """Seconds between looks at the children."""
@@ -36,17 +38,6 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a run is."""
-
-    done: int
-    total: int
-    seconds: float
-    left: float
-    """Estimated seconds to the end."""
-
-
-@dataclass(frozen=True)
 class Ran:
     """One node that was run: a line of the timeline. Times in seconds from the run's start."""
 
@@ -59,6 +50,8 @@ class Ran:
     peak_bytes: int
     plain: bool
     """Whether the captured command had to be taken, since the rewritten one failed."""
+    threads: int
+    """Architectures compiled at once: places of the width that it took."""
 
     def to_json(self) -> Dict[str, Any]:
         """Plain values."""
@@ -86,6 +79,7 @@ class _Started:
     argv: Tuple[str, ...]
     slim: bool
     """Whether the rewritten command was run; False: the captured one."""
+    threads: int
 
 
 def run_graph(
@@ -132,8 +126,8 @@ class _Run:
         self.ran: Dict[str, Ran] = {}
         self._store, self._keys, self._settings = store, keys, settings
         self._seconds = seconds
-        ranks = rank(graph, seconds)
-        self._waiting = sorted(work.stale, key=lambda node: -ranks[node.name])
+        self._ranks = rank(graph, seconds)
+        self._waiting = sorted(work.stale, key=lambda node: -self._ranks[node.name])
         self._total = len(work.stale)
         self._running: List[_Started] = []
         self._headers: Dict[str, Tuple[str, ...]] = {}
@@ -187,16 +181,31 @@ class _Run:
 
     def _start_ready(self) -> None:
         for node in list(self._waiting):
-            if len(self._running) >= self._width:
+            free = self._width - sum(one.threads for one in self._running)
+            if free <= 0:
                 return
             if self._is_ready(node):
+                threads = self._choose_threads(node, free)
                 self._waiting.remove(node)
-                self._start(node)
+                self._start(node, threads=threads)
 
     def _is_ready(self, node: Node) -> bool:
         return node.header not in self._coming and all(name in self.paths for name in node.needs)
 
-    def _start(self, node: Node) -> None:
+    def _choose_threads(self, node: Node, free: int) -> int:
+        if node.kind != CUDA:
+            return 1
+        # Those that run count whole: what is left of them is as rough as the estimates are.
+        left = [*self._waiting, *(one.node for one in self._running)]
+        return choose_threads(
+            node.argv,
+            chain=self._ranks[node.name],
+            left=sum(self._seconds[one.name] for one in left),
+            width=self._width,
+            free=free,
+        )
+
+    def _start(self, node: Node, *, threads: int) -> None:
         self._count += 1
         folder = os.path.join(self._settings.temporary, f"{self._count:04d}")
         os.makedirs(folder)
@@ -211,7 +220,7 @@ class _Run:
             header = self.paths[node.header]
             places[header_source(node)] = header[: -len(".gch")]
         slim = slim or not node.plain
-        argv = place(node.argv if slim else node.plain, places)
+        argv = with_threads(place(node.argv if slim else node.plain, places), threads)
         words = os.path.join(folder, "words")
         try:
             child = Child(
@@ -225,7 +234,9 @@ class _Run:
         except OSError as error:
             raise CompileError(f"{node.label}: {argv[0]}: {error.strerror}") from error
         at = time.monotonic() - self._began
-        self._running.append(_Started(node, child, at, time.time(), made, words, argv, slim))
+        self._running.append(
+            _Started(node, child, at, time.time(), made, words, argv, slim, threads)
+        )
 
     def _take(self, one: _Started, how: Ended, *, at: float) -> None:
         words = _read(one.words)
@@ -276,6 +287,7 @@ class _Run:
             cpu_seconds=round(how.cpu_seconds, 3),
             peak_bytes=how.peak_bytes,
             plain=plain,
+            threads=one.threads,
         )
 
     def _inputs(self, one: _Started) -> Tuple[str, ...]:
