@@ -46,7 +46,7 @@ from build_apex import (
     read_timeline,
     wheel_facts,
 )
-from measure import describe_run, run_measured, summarize
+from measure import describe_run, run_measured, summarize, watch_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,12 +110,14 @@ def build_both(run: Acceptance) -> Path | None:
     wheel = run.readme_wheel
     with run.part("README build"):
         if wheel is None:
-            readme, wheel = build_by_readme(run.task, name="readme", timeout=run.left() - 200)
-            run.note("README build", readme.to_json())
+            with watch_cores() as cores:
+                readme, wheel = build_by_readme(run.task, name="readme", timeout=run.left() - 200)
+            run.note("README build", {**readme.to_json(), "cores": cores})
         run.note("README wheel", {**wheel_facts(wheel), "cflags": read_cflags(run.task.python)})
     with run.part("our build"):
-        ours, _ = build_by_farm(run.task, log="farm-build.log", timeout=run.left() - 100)
-        run.note("our build", ours.to_json())
+        with watch_cores() as cores:
+            ours, _ = build_by_farm(run.task, log="farm-build.log", timeout=run.left() - 100)
+        run.note("our build", {**ours.to_json(), "cores": cores})
         timeline = read_timeline(run.task)
         run.note("timeline", timeline)
         if readme:

@@ -13,12 +13,13 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 NVML_SUCCESS = 0
 
@@ -75,6 +76,36 @@ def run_measured(
         peak_mib=usage.ru_maxrss / 1024,
         status=status,
     )
+
+
+@contextmanager
+def watch_cores(*, every: float = 1.0) -> Iterator[list[float]]:
+    """Cores of the whole machine that were busy, one figure per `every` seconds, while inside."""
+    busy: list[float] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        before, at = _busy_seconds(), time.monotonic()
+        while not over.wait(every):
+            now, then = _busy_seconds(), time.monotonic()
+            busy.append(round((now - before) / (then - at), 2))
+            before, at = now, then
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield busy
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _busy_seconds() -> float:
+    """Seconds of all cores since boot that were not idle (proc(5), /proc/stat)."""
+    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]
+    ticks = [int(word) for word in words]
+    idle = ticks[3] + ticks[4]
+    return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK")
 
 
 def _wait(process: subprocess.Popen[bytes], *, timeout: float | None) -> tuple[int, Any]:
