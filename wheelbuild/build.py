@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from apex_installer.make.request import BuildRequest
 from wheelbuild.engines.engine import Engine, Tools
-from wheelbuild.engines.environment import BuildEnvironment, find_environment, locked
+from wheelbuild.engines.environment import BuildEnvironment, find_environment
 from wheelbuild.engines.jobfolder import REQUEST, write_job_folder
 from wheelbuild.engines.local import LocalEngine
 from wheelbuild.errors import UsageError
+from wheelbuild.locks import locked
 from wheelbuild.retry import with_retries
 from wheelbuild.source import Source, find_source
 
@@ -38,6 +39,8 @@ class BuildOptions:
     jobs: int | None = None
     time_limit: float | None = None
     """Seconds for one build."""
+    slots: Path | None = None
+    """Folder by which builds at the same time share their width."""
     engine: Engine = field(default_factory=LocalEngine)
     """Where it is done."""
 
@@ -121,6 +124,7 @@ def make_request(
         cpu_seconds={name: data.recipe.modules[name].cpu_seconds for name in job.modules},
         toolkit=tools.cuda_home,
         jobs=options.jobs,
+        slots=str(options.slots) if options.slots else None,
         time_limit=options.time_limit,
     )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from apex_installer.errors import EXIT_USAGE, InstallError
 from wheelbuild import commands, planning_commands, planning_flags, workflow
 from wheelbuild.errors import EXIT_BUG, EXIT_INPUT, EXIT_STEP, FarmError, UsageError
+from wheelbuild.telling import CellFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -314,7 +315,9 @@ def _os_error_line(error: OSError) -> str:
 
 def _configure_logging(*, quiet: bool, verbose: bool) -> None:
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(CellFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("wheelbuild").setLevel(level)
 
 

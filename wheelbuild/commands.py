@@ -279,6 +279,8 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
         python=arguments.python and arguments.python.absolute(),
         jobs=arguments.jobs,
         time_limit=arguments.time_limit,
+        # Not the machines' that share a cache: each has compilers of its own.
+        slots=cache / "slots" / os.uname().nodename,
         engine=choose_engine(arguments.engine, image=arguments.image),
     )
 

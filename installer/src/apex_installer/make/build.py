@@ -192,6 +192,7 @@ def _compile(
             temporary=shop.private,
             log=shop.log,
             width=width.jobs,
+            slots=request.slots,
             ends_at=shop.ends_at,
             nice=request.nice,
         ),
