@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from apex_installer.errors import EXIT_USAGE, InstallError
 from wheelbuild import commands, planning_commands, planning_flags, workflow
+from wheelbuild.compiler_cache import NAMES as CACHES
 from wheelbuild.errors import EXIT_BUG, EXIT_INPUT, EXIT_STEP, FarmError, UsageError
 from wheelbuild.telling import CellFormatter
 
@@ -112,6 +113,8 @@ def _build(parser: argparse.ArgumentParser) -> None:
     engines = ("local", "container", "podman", "docker")
     add("--engine", metavar="NAME", choices=engines, default="local", help=text)
     add("--image", metavar="NAME", help="the manylinux image of --engine container")
+    text = "compile through sccache, set by SCCACHE_*; publish takes only what a trusted one made"
+    add("--compiler-cache", metavar="NAME", choices=CACHES, default="none", help=text)
 
 
 def _out(parser: argparse.ArgumentParser) -> None:

@@ -109,9 +109,9 @@ def _run_line(
     compiled: set[str] = set()
     while waiting or building:
         jobs = [cell.job for cell in waiting]
-        for number in reversed(may_build(jobs, [c.job for c in building.values()], compiled)):
-            cell = waiting.pop(number)
-            building[builders.submit(cell.build)] = cell
+        chosen = may_build(jobs, [cell.job for cell in building.values()], compiled)
+        building.update({builders.submit(waiting[one].build): waiting[one] for one in chosen})
+        waiting = [cell for one, cell in enumerate(waiting) if one not in chosen]
         done, _ = wait(building, return_when=FIRST_COMPLETED)
         for future in done:
             cell = building.pop(future)

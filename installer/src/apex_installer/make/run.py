@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from apex_installer.errors import CompileError, DeadlineError
@@ -35,6 +35,8 @@ class Settings:
     width: int
     slots: Optional[str] = None
     """Folder of the slots that builds at the same time share."""
+    prefixes: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
+    """By a node's kind: what its command is run by, a compiler cache."""
     ends_at: Optional[float] = None
     """Time of `time.monotonic`, or no limit."""
     nice: int = 0
@@ -232,6 +234,7 @@ class _Run:
             places[header_source(node)] = header[: -len(".gch")]
         slim = slim or not node.plain
         argv = with_threads(place(node.argv if slim else node.plain, places), len(slots))
+        argv = (*self._settings.prefixes.get(node.kind, ()), *argv)
         words = os.path.join(folder, "words")
         try:
             child = Child(
