@@ -138,7 +138,8 @@ def draw_timeline(axes: Axes, result: Mapping[str, Any]) -> None:
         ends = [0, readme["seconds"]]
         axes.plot(ends, [mean, mean], color=README, ls="--", label=f"{COMMAND}, mean")
     axes.set(xlabel="seconds", ylabel="cores busy", xlim=0, ylim=0)
-    axes.legend(fontsize="x-small", loc="upper right")
+    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3, "frameon": False}
+    axes.legend(fontsize="x-small", **above)
 
 
 def draw_scaling(axes: Axes, result: Mapping[str, Any]) -> None:
