@@ -21,6 +21,7 @@ from apex_installer.make.freshness import Keys, find_work
 from apex_installer.make.graph import CUDA, Graph, Node
 from apex_installer.make.run import Settings, run_graph
 from apex_installer.make.store import Places, Store
+from support.webdav import WebDav
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -152,6 +153,28 @@ def test_a_job_that_may_only_read_leaves_nothing_in_the_cache(
     for _ in range(2):
         assert held(bench.compile(FIRST)) == set(FIRST.values())
         assert not bench.account["hits"]
+
+
+def test_machines_share_a_store_that_some_may_only_read(
+    tmp_path: Path, cuda_130: Path, sccache: str
+) -> None:
+    with WebDav().serve() as store:
+        variables = {"SCCACHE_WEBDAV_ENDPOINT": store.url, "SCCACHE_WEBDAV_KEY_PREFIX": "farm"}
+        folders = [tmp_path / name for name in ("stranger", "farm", "other")]
+        for folder in folders:
+            folder.mkdir()
+        stranger, farm, other = (Workbench(one, cuda_130, sccache, variables) for one in folders)
+        store.writable = False
+        assert held(stranger.compile(FIRST)) == set(FIRST.values())
+        assert not store.files
+        store.writable = True
+        assert held(farm.compile(FIRST)) == set(FIRST.values())
+        assert not farm.account["hits"]
+        store.writable = False
+        kept = dict(store.files)
+        assert held(other.compile(FIRST)) == set(FIRST.values())
+        assert other.account["hits"]
+        assert store.files == kept
 
 
 def test_a_cache_that_cannot_start_leaves_the_compilers_as_they_are(

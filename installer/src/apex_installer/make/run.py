@@ -185,8 +185,6 @@ class _Run:
     def end_all(self) -> None:
         if self._count:
             end_tree(self._tree, children=[one.child for one in self._running])
-        for one in self._running:
-            self._slots.give_back(one.slots)
         self._slots.close()
         self._running = []
 

@@ -16,13 +16,14 @@ class Slots:
 
     def __init__(self, folder: Optional[str], count: int) -> None:
         """The folder is made; builds of another `count` share the first ones."""
-        self._free: List[int] = []
+        self._all: List[int] = []
         self._shared = folder is not None
         if folder is not None:
             os.makedirs(folder, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             names = [os.path.join(folder, f"{number}.lock") for number in range(count)]
-            self._free = [os.open(name, flags, 0o666) for name in names]
+            self._all = [os.open(name, flags, 0o666) for name in names]
+        self._free = list(self._all)
 
     def take(self, wanted: int) -> Sequence[int]:
         """As many as are free, `wanted` at most; what is returned is given back as it is."""
@@ -46,9 +47,9 @@ class Slots:
 
     def close(self) -> None:
         """None is held any more; no more can be taken."""
-        for slot in self._free:
+        for slot in self._all:
             os.close(slot)
-        self._free = []
+        self._all, self._free = [], []
 
 
 def _lock(slot: int) -> bool:
