@@ -1,7 +1,8 @@
-"""What our own objects and what sccache bring to a second build, in a folder of its own each time.
+"""What our own objects and what sccache bring to a second build.
 
-nothing: neither. objects: with those of the first build. sccache, first: fills it. sccache, again:
-with what the first filled, none of our objects. sccache, another Python: the same for --further.
+nothing: neither. objects: those of the first build, in another folder. sccache, first: fills it.
+sccache, again: with what the first filled and none of our objects, in a folder of the same name, as
+machines of one kind have it. elsewhere: in another folder. another Python: the same for --further.
 
     python benchmarks/compiler_cache.py --cell CELL --python PYTHON --jobs 2 \\
         --data tests/data/recipes/small --further CELL=PYTHON --out RESULT.json
@@ -34,6 +35,7 @@ def build(
     command += ["--data", arguments.data.absolute()] if arguments.data else []
     command += ["build", cell[0], "--python", cell[1], "--arch", arguments.arch, *words]
     command += ["--jobs", str(arguments.jobs), "--index", folder / "index"]
+    command += [word for name in arguments.only for word in ("--only", name)]
     command += ["--source", arguments.source.absolute()] if arguments.source else []
     environ = {**farm_environ(), "SCCACHE_DIR": str(folder.parent / "sccache")}
     cost = run_measured(command, environ=environ, cwd=ROOT, log=folder / "log")
@@ -51,19 +53,22 @@ def build(
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     first = (arguments.cell, arguments.python)
     cached = ("--compiler-cache", "sccache")
-    plan: list[tuple[str, tuple[str, str], Sequence[str]]] = [
-        ("nothing", first, ()),
-        ("objects", first, ()),
-        ("sccache, first", first, cached),
-        ("sccache, again", first, cached),
-        *(("sccache, another Python", one, cached) for one in arguments.further or ()),
+    plan: list[tuple[str, str, tuple[str, str], Sequence[str]]] = [
+        ("nothing", "0", first, ()),
+        ("objects", "1", first, ()),
+        ("sccache, first", "2", first, cached),
+        ("sccache, again", "2", first, cached),
+        ("sccache, elsewhere", "3", first, cached),
+        *(("sccache, another Python", "4", one, cached) for one in arguments.further or ()),
     ]
     found: dict[str, Any] = {}
-    for number, (name, cell, words) in enumerate(plan):
-        own = folder / str(number)
+    for name, place, cell, words in plan:
+        own = folder / place
         if name == "objects":
             objects = folder / "0" / "cache" / "objects"
             shutil.copytree(objects, own / "cache" / "objects", copy_function=os.link)
+        else:
+            shutil.rmtree(own, ignore_errors=True)
         found[name] = build(arguments, cell, folder=own, words=words)
         print(name, json.dumps(found[name]), flush=True)
     return found
@@ -76,6 +81,7 @@ def main() -> int:
     add("--python", required=True, help="an interpreter that holds the cell's torch")
     add("--further", metavar="LABEL=PYTHON", type=parse_cell, action="append")
     add("--source", type=Path, help="a checkout of NVIDIA Apex")
+    add("--only", action="append", default=[], help="only these modules")
     add("--data", type=Path, help="another data folder")
     add("--arch", default="9.0", help="architectures (default: 9.0)")
     add("--jobs", type=int, default=os.cpu_count(), help="compilers at once")

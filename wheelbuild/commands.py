@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from wheelbuild import test
 from wheelbuild.build import BuildOptions, build_cell, find_request, read_request
-from wheelbuild.compiler_cache import choose_compiler_cache
+from wheelbuild.compiler_cache import TRUSTED, choose_compiler_cache
 from wheelbuild.data import load_data
 from wheelbuild.demo import DemoOptions, show_demo
 from wheelbuild.engines.choose import choose_engine
@@ -223,6 +223,12 @@ def run_run(arguments: argparse.Namespace) -> int:
         policy=arguments.policy,
         force=arguments.force,
     )
+    cache = options.build.compiler_cache
+    if cache and not cache.is_trusted:
+        raise UsageError(
+            f"run publishes, and nothing that --compiler-cache {cache.name} made is published: "
+            f"use build, or --compiler-cache {TRUSTED} if only builds that may publish write there"
+        )
     plan = plan_jobs(data, arguments, cells=arguments.cells)
     results = run_cells(plan.jobs, data=data, options=options)
     if arguments.note_failures:
