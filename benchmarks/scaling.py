@@ -8,8 +8,7 @@ simulated too (`schedule.py`), and the result says which is which. Compiler cach
         --python PYTHON --arch 9.0 --cores 16,8,4,2,1 --budget 300 --out benchmarks/results/scaling
 
 `--arch` may stand several times: each one is built on the largest number of cores. `--data
-tests/data/recipes/small` without --source measures the project's own small package. `--timeline`
-builds nothing, and simulates from what gpu_acceptance.py kept.
+tests/data/recipes/small` without --source measures the project's own small package.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from build_apex import ROOT, farm_environ
 from measure import describe_run, format_table, run_measured
-from plots import CELL, arch_of, word_after
-from schedule import read_calls, simulate
+from schedule import simulate_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,15 +66,6 @@ def runs_wanted(arches: Sequence[str], cores: Sequence[int]) -> list[tuple[str, 
     return [*((arch, widest) for arch in arches), *((arches[0], one) for one in others)]
 
 
-def simulate_all(
-    timeline: Sequence[Mapping[str, Any]], run: Mapping[str, Any], cores: Sequence[int]
-) -> dict[str, float]:
-    """Wall seconds by number of cores: what is not compiling takes what it took in `run`. Pure."""
-    calls = read_calls(timeline)
-    around = run["seconds"] - run["compile_seconds"]
-    return {str(one): round(around + simulate(calls, one), 1) for one in cores}
-
-
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All runs that the budget has room for."""
     ends_at = time.monotonic() + arguments.budget
@@ -98,36 +87,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"runs": runs, "left_out": left_out, "simulated": simulated, "timeline": timeline}
 
 
-def simulate_result(path: Path, cores: Sequence[int]) -> dict[str, Any]:
-    """Nothing is built: the one run is that of a result of gpu_acceptance.py. Pure but for reading.
-
-    Architectures and cell are those of its own command line.
-    """
-    result = json.loads(path.read_text())
-    timeline, command = result["timeline"], result["run"]["command"]
-    run = {
-        "arch": arch_of(command),
-        "cores": timeline["width"]["jobs"],
-        "seconds": result["our build"]["seconds"],
-        "cpu_seconds": result["our build"]["cpu_seconds"],
-        "compile_seconds": timeline["steps"]["compile"],
-    }
-    simulated = simulate_all(timeline["timeline"], run, cores)
-    return {
-        **result["run"],
-        "cell": word_after("--cell", command, default=CELL),
-        "runs": [run],
-        "left_out": [],
-        "simulated": simulated,
-    }
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--cell", help="its label")
-    add("--python", type=Path, help="an interpreter that holds the cell's torch")
-    add("--timeline", type=Path, help="build nothing: simulate from this result")
+    add("--cell", required=True, help="its label")
+    add("--python", type=Path, required=True, help="an interpreter that holds the cell's torch")
     add("--source", type=Path, help="a checkout of NVIDIA Apex")
     add("--data", type=Path, help="another data folder")
     add("--arch", action="append", help="architectures; again: one more build (default: 9.0)")
@@ -136,8 +100,6 @@ def parse_arguments() -> argparse.Namespace:
     add("--out", type=Path, required=True, help="the result, JSON")
     arguments = parser.parse_args()
     arguments.arch = arguments.arch or ["9.0"]
-    if not arguments.timeline and not (arguments.cell and arguments.python):
-        parser.error("--cell and --python are wanted, or --timeline")
     return arguments
 
 
@@ -147,11 +109,8 @@ def _numbers(text: str) -> list[int]:
 
 def main() -> int:
     arguments = parse_arguments()
-    if arguments.timeline:
-        result = simulate_result(arguments.timeline, arguments.cores)
-    else:
-        with tempfile.TemporaryDirectory(prefix="scaling-") as name:
-            result = {**describe_run(), "cell": arguments.cell, **measure(arguments, Path(name))}
+    with tempfile.TemporaryDirectory(prefix="scaling-") as name:
+        result = {**describe_run(), "cell": arguments.cell, **measure(arguments, Path(name))}
     out = arguments.out.with_suffix(".json")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
