@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from schedule import simulate_all
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -27,6 +29,8 @@ OURS, README, IDEAL = "#4477aa", "#cc6677", "#bbbbbb"
 CELL = "cp312-torch2.11-cu130-linux_x86_64"
 """What gpu_acceptance.py builds where it is not told."""
 COMMAND = "README's command"
+CORES = (1, 2, 4, 8, 16, 32)
+"""Simulated in any case."""
 WIDTH, HEIGHT = 7.0, 3.0
 """Inches."""
 
@@ -79,6 +83,14 @@ def read_builds(result: Mapping[str, Any]) -> list[Build]:
     command = result["run"]["command"]
     cell = word_after("--cell", command, default=CELL)
     return [_build(result["our build"], cell, arch_of(command), first=True)]
+
+
+def list_once(builds: Iterable[Build]) -> list[Build]:
+    """Of each cell, architectures and beginning the first: several results hold the same. Pure."""
+    found: dict[tuple[str, str, bool], Build] = {}
+    for build in builds:
+        found.setdefault((build.cell, build.arch, build.first), build)
+    return list(found.values())
 
 
 def _build(cost: Mapping[str, Any], cell: str, arch: str, *, first: bool) -> Build:
@@ -138,7 +150,8 @@ def draw_timeline(axes: Axes, result: Mapping[str, Any]) -> None:
         ends = [0, readme["seconds"]]
         axes.plot(ends, [mean, mean], color=README, ls="--", label=f"{COMMAND}, mean")
     axes.set(xlabel="seconds", ylabel="cores busy", xlim=0, ylim=0)
-    axes.legend(fontsize="x-small", loc="upper right")
+    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3, "frameon": False}
+    axes.legend(fontsize="x-small", **above)
 
 
 def draw_scaling(axes: Axes, result: Mapping[str, Any]) -> None:
@@ -147,7 +160,9 @@ def draw_scaling(axes: Axes, result: Mapping[str, Any]) -> None:
     measured = sorted(
         (run["cores"], run["seconds"]) for run in result["runs"] if run["arch"] == arch
     )
-    simulated = sorted((int(cores), seconds) for cores, seconds in result["simulated"].items())
+    widths = sorted({*CORES, *(cores for cores, _ in measured)})
+    found = simulate_all(result["timeline"], result["runs"][0], widths)
+    simulated = [(cores, found[str(cores)]) for cores in widths]
     start, least = simulated[0][1] * simulated[0][0], simulated[-1][0]
     cores = sorted({one for one, _ in (*measured, *simulated)})
     axes.plot(
@@ -209,7 +224,7 @@ def main() -> int:
         print(save("timeline", draw_timeline, _read(arguments.timeline), out=out))
     if arguments.scaling:
         print(save("scaling", draw_scaling, _read(arguments.scaling), out=out))
-    builds = [build for path in arguments.added for build in read_builds(_read(path))]
+    builds = list_once(build for path in arguments.added for build in read_builds(_read(path)))
     if builds:
         print(save("added", draw_added, builds, out=out, lines=len(builds)))
     return 0

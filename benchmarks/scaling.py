@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from build_apex import ROOT, farm_environ
 from measure import describe_run, format_table, run_measured
-from schedule import read_calls, simulate
+from schedule import simulate_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,15 +64,6 @@ def runs_wanted(arches: Sequence[str], cores: Sequence[int]) -> list[tuple[str, 
     """All architectures on the largest number of cores, then the first on the others. Pure."""
     widest, *others = sorted(set(cores), reverse=True)
     return [*((arch, widest) for arch in arches), *((arches[0], one) for one in others)]
-
-
-def simulate_all(
-    timeline: Sequence[Mapping[str, Any]], run: Mapping[str, Any], cores: Sequence[int]
-) -> dict[str, float]:
-    """Wall seconds by number of cores: what is not compiling takes what it took in `run`. Pure."""
-    calls = read_calls(timeline)
-    around = run["seconds"] - run["compile_seconds"]
-    return {str(one): round(around + simulate(calls, one), 1) for one in cores}
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -68,3 +68,12 @@ def _may_start(call: Call, unfinished: Sequence[Call]) -> bool:
     if call.kind == "link":
         return not any(one.module == call.module and one.kind != "link" for one in unfinished)
     return True
+
+
+def simulate_all(
+    timeline: Sequence[Mapping[str, Any]], run: Mapping[str, Any], cores: Sequence[int]
+) -> dict[str, float]:
+    """Wall seconds by number of cores: what is not compiling takes what it took in `run`. Pure."""
+    calls = read_calls(timeline)
+    around = run["seconds"] - run["compile_seconds"]
+    return {str(one): round(around + simulate(calls, one), 1) for one in cores}

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apex_installer.make.request import BuildRequest
+from wheelbuild.compiler_cache import CompilerCache, apart
 from wheelbuild.engines.engine import Engine, Tools
-from wheelbuild.engines.environment import BuildEnvironment, find_environment, locked
+from wheelbuild.engines.environment import BuildEnvironment, find_environment
 from wheelbuild.engines.jobfolder import REQUEST, write_job_folder
 from wheelbuild.engines.local import LocalEngine
 from wheelbuild.errors import UsageError
+from wheelbuild.locks import locked
 from wheelbuild.retry import with_retries
 from wheelbuild.source import Source, find_source
 
@@ -38,6 +40,10 @@ class BuildOptions:
     jobs: int | None = None
     time_limit: float | None = None
     """Seconds for one build."""
+    compiler_cache: CompilerCache | None = None
+    """None: every object is this machine's own work."""
+    slots: Path | None = None
+    """Folder by which builds at the same time share their width."""
     engine: Engine = field(default_factory=LocalEngine)
     """Where it is done."""
 
@@ -51,7 +57,7 @@ def build_cell(job: Job, *, data: FarmData, options: BuildOptions) -> Path:
     request = make_request(
         job, environment=environment, source=source, tools=tools, data=data, options=options
     )
-    folder = work_folder(job, work=options.work)
+    folder = work_folder(job, work=apart(options.work, options.compiler_cache))
     with locked(folder):
         write_job_folder(folder / "job", request=request, source=source)
         return with_retries(
@@ -90,10 +96,11 @@ def make_request(
     options: BuildOptions,
 ) -> BuildRequest:
     """What the job folder's `job.json` says. Pure."""
+    cache = options.compiler_cache
     return BuildRequest(
         source="src",
         work="work",
-        objects=str(tools.objects),
+        objects=str(apart(tools.objects, options.compiler_cache)),
         interpreter=environment.interpreter.executable,
         distribution=job.distribution,
         package=job.package,
@@ -117,10 +124,13 @@ def make_request(
             "nvcc": tools.nvcc,
             "gcc": tools.gcc,
             "python": tools.python,
+            "compiler_cache": cache.name if cache else "",
         },
         cpu_seconds={name: data.recipe.modules[name].cpu_seconds for name in job.modules},
         toolkit=tools.cuda_home,
         jobs=options.jobs,
+        compiler_cache=cache.program if cache else None,
+        slots=str(options.slots) if options.slots else None,
         time_limit=options.time_limit,
     )
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from apex_installer.errors import EXIT_USAGE, InstallError
 from wheelbuild import commands, planning_commands, planning_flags, workflow
+from wheelbuild.compiler_cache import NAMES as CACHES
 from wheelbuild.errors import EXIT_BUG, EXIT_INPUT, EXIT_STEP, FarmError, UsageError
+from wheelbuild.telling import CellFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,6 +113,8 @@ def _build(parser: argparse.ArgumentParser) -> None:
     engines = ("local", "container", "podman", "docker")
     add("--engine", metavar="NAME", choices=engines, default="local", help=text)
     add("--image", metavar="NAME", help="the manylinux image of --engine container")
+    text = "compile through sccache, set by SCCACHE_*; publish takes only what a trusted one made"
+    add("--compiler-cache", metavar="NAME", choices=CACHES, default="none", help=text)
 
 
 def _out(parser: argparse.ArgumentParser) -> None:
@@ -314,7 +318,9 @@ def _os_error_line(error: OSError) -> str:
 
 def _configure_logging(*, quiet: bool, verbose: bool) -> None:
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(CellFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("wheelbuild").setLevel(level)
 
 

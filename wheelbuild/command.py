@@ -8,14 +8,17 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import threading
 import time
+from contextlib import nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+from weakref import WeakSet
 
 from wheelbuild.errors import CommandError
+from wheelbuild.telling import say, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 _PATIENCE = 5.0
 """Seconds for the last words of a program that has ended."""
+_lock = threading.Lock()
+_over = threading.Event()
+_running: WeakSet[subprocess.Popen[str]] = WeakSet()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,9 +67,9 @@ def run_command(
     words = tuple(os.fspath(word) for word in arguments)
     logger.debug("+ %s", shlex.join(words))
     started = time.monotonic()
-    stderr = None if show else subprocess.PIPE
-    process = _start(words, cwd=cwd, environ=environ, stderr=stderr)
-    output, errors = _communicate(process, time_limit)
+    with shown() if show else nullcontext(subprocess.PIPE) as stderr:
+        process = _start(words, cwd=cwd, environ=environ, stderr=stderr)
+        output, errors = _communicate(process, time_limit)
     ran = Ran(
         arguments=words,
         code=process.returncode,
@@ -94,7 +100,8 @@ def run_streamed(
     started = time.monotonic()
     with log.open("w", encoding="utf-8") as file:
         process = _start(words, cwd=cwd, environ=environ, stderr=subprocess.STDOUT)
-        copier = threading.Thread(target=_copy, args=(process, file), daemon=True)
+        copy = copy_context().run
+        copier = threading.Thread(target=copy, args=(_copy, process, file), daemon=True)
         copier.start()
         _wait(process, time_limit)
         copier.join(timeout=_PATIENCE)
@@ -115,27 +122,42 @@ def _start(
     stderr: int | None,
 ) -> subprocess.Popen[str]:
     """In a session of its own, without stdin; CommandError where it cannot be started."""
-    try:
-        return subprocess.Popen(
-            words,
-            cwd=cwd,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise CommandError(f"{words[0]} cannot be started: {error.strerror}") from error
+    with _lock:
+        if _over.is_set():
+            raise CommandError(f"{words[0]} was not started: the run is being ended")
+        try:
+            process = subprocess.Popen(
+                words,
+                cwd=cwd,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CommandError(f"{words[0]} cannot be started: {error.strerror}") from error
+        _running.add(process)
+    return process
+
+
+def end_commands() -> None:
+    """End what other threads have started, and let them start no more: this process is ending."""
+    with _lock:
+        _over.set()
+    for process in list(_running):
+        if process.poll() is None:
+            _end(process)
 
 
 def _copy(process: subprocess.Popen[str], file: IO[str]) -> None:
-    for line in process.stdout or ():
-        sys.stderr.write(line)
-        file.write(line)
-        file.flush()
+    with process.stdout or nullcontext(()) as stream:
+        for line in stream:
+            say(line)
+            file.write(line)
+            file.flush()
 
 
 def _wait(process: subprocess.Popen[str], time_limit: float | None) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from wheelbuild import test
 from wheelbuild.build import BuildOptions, build_cell, find_request, read_request
+from wheelbuild.compiler_cache import TRUSTED, choose_compiler_cache
 from wheelbuild.data import load_data
 from wheelbuild.demo import DemoOptions, show_demo
 from wheelbuild.engines.choose import choose_engine
@@ -19,6 +20,7 @@ from wheelbuild.engines.interpreters import find_minor
 from wheelbuild.errors import EXIT_DONE, DataError, UsageError
 from wheelbuild.github.repository import pages_url
 from wheelbuild.index.admission import check_wheel
+from wheelbuild.index.trust import check_trust
 from wheelbuild.plan import choose_rows
 from wheelbuild.planning_commands import note_failures, plan_jobs
 from wheelbuild.publish import publish, reindex, yank
@@ -111,6 +113,7 @@ def run_publish(arguments: argparse.Namespace) -> int:
     entry = entry_of(arguments.wheel)
     if arguments.to:
         check_wheel(arguments.wheel, entry)
+        check_trust(arguments.wheel)
         uploaded = upload(arguments.wheel, to=arguments.to, environ=os.environ)
         return _print_result(arguments, file=uploaded.file, state=uploaded.state)
     store = _store(arguments)
@@ -220,6 +223,12 @@ def run_run(arguments: argparse.Namespace) -> int:
         policy=arguments.policy,
         force=arguments.force,
     )
+    cache = options.build.compiler_cache
+    if cache and not cache.is_trusted:
+        raise UsageError(
+            f"run publishes, and nothing that --compiler-cache {cache.name} made is published: "
+            f"use build, or --compiler-cache {TRUSTED} if only builds that may publish write there"
+        )
     plan = plan_jobs(data, arguments, cells=arguments.cells)
     results = run_cells(plan.jobs, data=data, options=options)
     if arguments.note_failures:
@@ -279,7 +288,10 @@ def build_options(arguments: argparse.Namespace) -> BuildOptions:
         python=arguments.python and arguments.python.absolute(),
         jobs=arguments.jobs,
         time_limit=arguments.time_limit,
+        # Not the machines' that share a cache: each has compilers of its own.
+        slots=cache / "slots" / os.uname().nodename,
         engine=choose_engine(arguments.engine, image=arguments.image),
+        compiler_cache=choose_compiler_cache(arguments.compiler_cache, engine=arguments.engine),
     )
 
 

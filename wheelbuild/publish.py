@@ -12,6 +12,7 @@ from wheelbuild.errors import PublishError, UsageError
 from wheelbuild.index.admission import check_wheel
 from wheelbuild.index.builds import newest_build, next_build_tag
 from wheelbuild.index.pages import render
+from wheelbuild.index.trust import check_trust
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,9 +42,11 @@ def publish(
 
     Repeatable, and right after a run that was killed anywhere: the pages are rendered either way.
     `force` publishes a build of the same key again, under the next build tag. `now`: upload time.
-    PublishError for a wheel that is not what it says, or a name or build tag that is taken.
+    PublishError for a wheel that is not what it says or that an untrusted compiler cache had a hand
+    in, and for a name or build tag that is taken.
     """
     metadata = check_wheel(wheel, entry)
+    check_trust(wheel)
     with store.locked():
         held = store.entries()
         standing = find_standing(entry, held, force=force)

@@ -52,6 +52,8 @@ class BuildRecord:
     modules: tuple[Module, ...]
     floors: Mapping[str, str]
     symbols_digest: str
+    compiler_cache: str = ""
+    """`sccache` or `trusted-sccache`, whose objects the wheel may hold; empty: none."""
 
     @property
     def key(self) -> str:
@@ -70,6 +72,8 @@ class BuildRecord:
     def to_json(self) -> str:
         """Sorted, one value a line; the key is written too, for people."""
         data = {"schema": SCHEMA, "key": self.key, **asdict(self)}
+        if not self.compiler_cache:
+            del data["compiler_cache"]
         return json.dumps(data, indent=1, sort_keys=True) + "\n"
 
     @classmethod

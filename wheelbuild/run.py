@@ -1,29 +1,45 @@
-"""All steps for the cells that are named; a cell that fails never stops the others."""
+"""All steps for the cells that are named; a cell that fails never stops the others.
+
+    build ─┐
+    build ─┼─> repair ─> stamp ─> test ─> publish     one cell after the other
+    build ─┘
+
+While a cell is tested and published the next ones are compiled, and while a build's last objects
+leave cores idle another's take them: all share one width (`apex_installer.make.slots`).
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from apex_installer.errors import InstallError
 from wheelbuild.build import BuildOptions, build_cell, find_request
+from wheelbuild.command import end_commands
 from wheelbuild.errors import EXIT_BUG, EXIT_DONE, EXIT_STEP, FarmError
 from wheelbuild.publish import publish
 from wheelbuild.repair import repair_wheel
 from wheelbuild.stamp import entry_of, stamp_wheel
+from wheelbuild.telling import told_for
 from wheelbuild.test import run_test
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from wheelbuild.data import FarmData
     from wheelbuild.plan import Job
     from wheelbuild.stores.store import Store
 
 logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 4
+"""Builds; each has a setup.py and a precompiled header of its own in memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +65,7 @@ class CellResult:
     said: str
     """The wheel's file name, or the error."""
     seconds: float
+    """From the build's begin, with what it waited for others."""
     error: str = ""
     """Its class; empty where there was none."""
 
@@ -56,8 +73,24 @@ class CellResult:
 def run_cells(
     jobs: Iterable[Job], *, data: FarmData, options: RunOptions
 ) -> tuple[CellResult, ...]:
-    """Take every job through all steps, one after the other; raises for none of them."""
-    return tuple(_run_cell(job, data=data, options=options) for job in jobs)
+    """Take every job through all steps, in their order; raises for none of them."""
+    line = [_Cell(job, data=data, options=options) for job in jobs]
+    for cell in line:
+        cell.is_told = len(line) > 1
+    cores = options.build.jobs or len(os.sched_getaffinity(0))
+    with (
+        ThreadPoolExecutor(min(MOST_AT_ONCE, cores)) as builders,
+        ThreadPoolExecutor(1) as finisher,
+    ):
+        try:
+            _run_line(line, builders=builders, finisher=finisher)
+        except BaseException:
+            # Ctrl-C: what the other threads have started would go on without anyone.
+            for pool in (builders, finisher):
+                pool.shutdown(wait=False, cancel_futures=True)
+            end_commands()
+            raise
+    return tuple(cell.result for cell in line)
 
 
 def exit_code(results: Iterable[CellResult]) -> int:
@@ -68,21 +101,47 @@ def exit_code(results: Iterable[CellResult]) -> int:
     return EXIT_STEP if "failed" in states else EXIT_DONE
 
 
-def _run_cell(job: Job, *, data: FarmData, options: RunOptions) -> CellResult:
-    steps = Steps(job, data=data, options=options)
-    started = time.monotonic()
-    state: Literal["published", "already", "failed", "bug"]
-    kind = ""
-    try:
-        state, said = steps.all()
-    except (FarmError, InstallError) as error:
-        state, said, kind = "failed", str(error), type(error).__name__
-        logger.error("%s: %s: %s", job.cell.label, steps.step, error)  # noqa: TRY400 - no traceback
-    except Exception as error:
-        state, said, kind = "bug", repr(error), type(error).__name__
-        logger.exception("%s: %s", job.cell.label, steps.step)
-    seconds = time.monotonic() - started
-    return CellResult(job=job, state=state, step=steps.step, said=said, seconds=seconds, error=kind)
+def _run_line(
+    line: Sequence[_Cell], *, builders: ThreadPoolExecutor, finisher: ThreadPoolExecutor
+) -> None:
+    waiting, finishing = list(line), []
+    building: dict[Future[bool], _Cell] = {}
+    compiled: set[str] = set()
+    while waiting or building:
+        jobs = [cell.job for cell in waiting]
+        chosen = may_build(jobs, [cell.job for cell in building.values()], compiled)
+        building.update({builders.submit(waiting[one].build): waiting[one] for one in chosen})
+        waiting = [cell for one, cell in enumerate(waiting) if one not in chosen]
+        done, _ = wait(building, return_when=FIRST_COMPLETED)
+        for future in done:
+            cell = building.pop(future)
+            if future.result():
+                compiled.add(objects_of(cell.job))
+                finishing.append(finisher.submit(cell.finish))
+    for one in finishing:
+        one.result()
+
+
+def may_build(jobs: Sequence[Job], building: Iterable[Job], compiled: Collection[str]) -> list[int]:
+    """Numbers of the waiting jobs that may be built beside those that are. Pure.
+
+    One torch × CUDA's objects serve all its Pythons: until one build has made them (`compiled`) no
+    other may start, or both would make the same ones.
+    """
+    taken = {objects_of(job) for job in building} - set(compiled)
+    found = []
+    for number, job in enumerate(jobs):
+        name = objects_of(job)
+        if name not in taken:
+            found.append(number)
+        if name not in compiled:
+            taken.add(name)
+    return found
+
+
+def objects_of(job: Job) -> str:
+    """What says which jobs share objects, before a toolchain is looked at: `2.11.0+cu130`."""
+    return job.torch
 
 
 class Steps:
@@ -92,17 +151,16 @@ class Steps:
         self.job, self.data, self.options = job, data, options
         self.step = "build"
 
-    def all(self) -> tuple[Literal["published", "already"], str]:
-        stamped = self.make()
-        self._begin("publish")
-        published = publish(
-            stamped, entry_of(stamped), store=self.options.store, force=self.options.force
-        )
-        return published.state, published.entry.file
-
     def make(self) -> Path:
         """All but publishing; the stamped wheel, its evidence beside it."""
-        built = build_cell(self.job, data=self.data, options=self.options.build)
+        return self.prove(self.build())
+
+    def build(self) -> Path:
+        """The wheel as the compilers left it."""
+        return build_cell(self.job, data=self.data, options=self.options.build)
+
+    def prove(self, built: Path) -> Path:
+        """Repair, stamp and test it; the stamped wheel."""
         self._begin("repair")
         policy = self.options.policy or self.options.build.engine.policy(self.job)
         repaired = repair_wheel(built, out=_beside(built, "repaired"), policy=policy)
@@ -114,9 +172,74 @@ class Steps:
         run_test(stamped, python=python, data=self.data, on_gpu=self.options.on_gpu)
         return stamped
 
+    def publish(self, stamped: Path) -> tuple[Literal["published", "already"], str]:
+        """Put it into the index, if it is not there."""
+        self._begin("publish")
+        published = publish(
+            stamped, entry_of(stamped), store=self.options.store, force=self.options.force
+        )
+        return published.state, published.entry.file
+
     def _begin(self, step: str) -> None:
         self.step = step
         logger.info("%s: %s", self.job.cell.label, step)
+
+
+class _Cell:
+    """One cell in the line: two stages, each in a thread of its own; neither raises."""
+
+    result: CellResult
+
+    def __init__(self, job: Job, *, data: FarmData, options: RunOptions) -> None:
+        self.job = job
+        self.is_told = False
+        """Whether its lines say its name."""
+        self._steps = Steps(job, data=data, options=options)
+        self._began = 0.0
+        self._built = Path()
+
+    def build(self) -> bool:
+        """Whether there is something to finish; else `result` is there."""
+        self._began = time.monotonic()
+        return self._try(self._build)
+
+    def finish(self) -> None:
+        """`result` is there."""
+        self._try(self._finish)
+
+    def _build(self) -> None:
+        self._built = self._steps.build()
+
+    def _finish(self) -> None:
+        state, said = self._steps.publish(self._steps.prove(self._built))
+        self._end(state, said)
+
+    def _try(self, stage: Callable[[], None]) -> bool:
+        label, steps = self.job.cell.label, self._steps
+        with told_for(label) if self.is_told else nullcontext():
+            try:
+                stage()
+            except (FarmError, InstallError) as error:
+                self._end("failed", str(error), type(error).__name__)
+                logger.error("%s: %s: %s", label, steps.step, error)  # noqa: TRY400 - no traceback
+                return False
+            except Exception as error:
+                self._end("bug", repr(error), type(error).__name__)
+                logger.exception("%s: %s", label, steps.step)
+                return False
+        return True
+
+    def _end(
+        self, state: Literal["published", "already", "failed", "bug"], said: str, error: str = ""
+    ) -> None:
+        self.result = CellResult(
+            job=self.job,
+            state=state,
+            step=self._steps.step,
+            said=said,
+            seconds=time.monotonic() - self._began,
+            error=error,
+        )
 
 
 def _beside(wheel: Path, name: str) -> Path:

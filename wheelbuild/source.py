@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from wheelbuild.command import run_command
 from wheelbuild.errors import CommandError, SourceError
+from wheelbuild.locks import locked
 
 if TYPE_CHECKING:
     from wheelbuild.recipe import Recipe, Ref
@@ -56,9 +57,11 @@ def find_source(
     commit, and where the commit cannot be had.
     """
     if given is None:
-        directory = _fetch(job, cache / "sources" / job.ref)
-        if submodules:
-            _fetch_submodules(directory)
+        directory = cache / "sources" / job.ref
+        with locked(directory):
+            _fetch(job, directory)
+            if submodules:
+                _fetch_submodules(directory)
         return Source(directory=directory, how="pinned")
     if not (given / "setup.py").is_file():
         raise SourceError(f"--source {given}: holds no setup.py: name the checkout's own folder")
@@ -101,10 +104,10 @@ def read_head(directory: Path) -> str | None:
     return head if Path(top).resolve() == directory.resolve() else None
 
 
-def _fetch(job: Pinned, directory: Path) -> Path:
+def _fetch(job: Pinned, directory: Path) -> None:
     """One commit, without history; git itself checks that the content is the hash's."""
     if read_head(directory) == job.ref:
-        return directory
+        return
     part = directory.with_name(f"{directory.name}.part")
     for stale in (part, directory):
         shutil.rmtree(stale, ignore_errors=True)
@@ -121,7 +124,7 @@ def _fetch(job: Pinned, directory: Path) -> Path:
     head = read_head(part)
     if head != job.ref:
         raise SourceError(f"{job.git_url}: sent {head}, asked for was {job.ref}")
-    return part.replace(directory)
+    part.replace(directory)
 
 
 def _git(directory: Path, *words: str) -> None:

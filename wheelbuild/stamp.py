@@ -131,6 +131,7 @@ def read_record_of(folder: Path, *, request: BuildRequest) -> BuildRecord:
             nvcc=facts["nvcc"],
             gcc=facts["gcc"],
             python=facts["python"],
+            compiler_cache=facts.get("compiler_cache", ""),
             architectures=request.architectures,
             asked=tuple(sorted(request.modules)),
             argv=request.argv,

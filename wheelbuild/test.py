@@ -11,6 +11,7 @@ import logging
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,7 +117,9 @@ def run_modules(
 
     names = [module.name for module in record.modules]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        results = dict(zip(names, pool.map(run_one, names), strict=True))
+        # Each in its own copy of this thread's context: their lines are told apart by it.
+        coming = [pool.submit(copy_context().run, run_one, name) for name in names]
+        results = {name: one.result() for name, one in zip(names, coming, strict=True)}
     faults = [
         fault for name in names for fault in _module_faults(name, results[name], on_gpu=on_gpu)
     ]

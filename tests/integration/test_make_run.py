@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from apex_installer.make.freshness import Keys, Work, find_work
 from apex_installer.make.graph import CUDA, LINK, Graph, Node
 from apex_installer.make.progress import Progress
 from apex_installer.make.run import Made, Settings, run_graph
+from apex_installer.make.slots import Slots
 from apex_installer.make.store import Places, Store
 from support.fake_compiler import write_fake_compiler
 
@@ -62,6 +64,7 @@ class Bench:
         width: int = 2,
         seconds: float | None = None,
         codes: tuple[str, ...] = (),
+        slots: Path | None = None,
     ) -> Made:
         graph = self.graph(modules, codes=codes)
         places = Places({"source": str(self.source)})
@@ -82,6 +85,7 @@ class Bench:
                 temporary=str(temporary),
                 log=str(self.log),
                 width=width,
+                slots=None if slots is None else str(slots),
                 ends_at=None if seconds is None else time.monotonic() + seconds,
             ),
             on_progress=self.seen.append,
@@ -187,6 +191,41 @@ def test_at_a_time_out_the_whole_tree_is_gone(bench: Bench) -> None:
     pids = [int(line) for line in Path(f"{bench.started}.pids").read_text().split()]
     assert pids
     assert gone(pids)
+
+
+def test_a_build_waits_for_the_width_that_others_have(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.write("a.cu", "1\n")
+    others = Slots(str(tmp_path / "slots"), 2)
+    held, shared = others.take(2), {"slots": tmp_path / "slots"}
+    thread = threading.Thread(target=bench.run, args=({"one": ["a.cu"]},), kwargs=shared)
+    thread.start()
+    time.sleep(0.5)
+    assert bench.starts == []
+    others.give_back(held)
+    thread.join(timeout=30)
+    assert len(bench.starts) == 2
+    assert len(others.take(2)) == 2, "a build that has ended holds nothing"
+
+
+_HOLDING = """
+import sys, time
+from apex_installer.make.slots import Slots
+print(len(Slots(sys.argv[1], 2).take(2)), flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_build_that_is_killed_holds_nothing(tmp_path: Path) -> None:
+    slots = Slots(str(tmp_path), 2)
+    command = [sys.executable, "-c", _HOLDING, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "2\n"
+        assert len(slots.take(1)) == 0
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=30)
+        assert len(slots.take(2)) == 2
 
 
 _HANGING = """

@@ -118,10 +118,10 @@ class ContainerEngine:
     def _project(self, folder: Path, *, request: BuildRequest, work: Path, label: str) -> Path:
         """The job folder as the container is to see it, beside it."""
         packages = read_environment(Path(request.interpreter)).package_folders
-        objects = [Path(request.objects)] if request.objects else []
-        for one in objects:
+        shared = [Path(one) for one in (request.objects, request.slots) if one]
+        for one in shared:
             one.mkdir(parents=True, exist_ok=True)
-        mounts = [Mount(path, writable=True) for path in (work, *objects)]
+        mounts = [Mount(path, writable=True) for path in (work, *shared)]
         here = [*packages, *toolkit_mounts(Path(request.toolkit or ""))]
         mounts += [Mount(path, writable=False) for path in here if path.is_dir()]
         python = request.cell.partition("-")[0]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import shutil
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +14,7 @@ from apex_installer.read.torch_files import find_torch, read_torch
 from wheelbuild.command import run_command
 from wheelbuild.engines.interpreters import find_python
 from wheelbuild.errors import CellError, CommandError
+from wheelbuild.locks import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,12 +115,3 @@ def _install(job: Job, folder: Path) -> None:
             f"{job.cell.label}: no environment with torch {job.torch}: {error}; "
             f"an interpreter that holds it can be named by --python"
         ) from error
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process at a time; a lock that a killed one held is free."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

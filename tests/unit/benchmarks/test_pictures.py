@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from plots import Build, cores_by_kind, label_of, read_builds
-from scaling import runs_wanted, simulate_all
-from schedule import read_calls, simulate
+from plots import Build, cores_by_kind, label_of, list_once, read_builds
+from scaling import runs_wanted
+from schedule import read_calls, simulate, simulate_all
 
 CELL = "cp312-torch2.11-cu130-linux_x86_64"
 
@@ -79,3 +79,9 @@ def test_a_build_is_named_by_what_is_new_in_it() -> None:
     assert label_of(first, []) == "torch 2.11 cu130, cp312, 9.0: from nothing"
     assert label_of(more, [first]) == "the same with 8.6, PTX too"
     assert label_of(further, [first]) == "+ cp313"
+
+
+def test_what_several_results_hold_is_shown_once() -> None:
+    first = Build(CELL, "9.0", 1, 1, first=True)
+    further = Build(CELL, "9.0", 1, 1, first=False)
+    assert list_once([first, further, Build(CELL, "9.0", 2, 2, first=True)]) == [first, further]

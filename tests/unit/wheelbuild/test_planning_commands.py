@@ -185,3 +185,15 @@ def test_without_note_failures_nothing_is_written(
     fake_run(monkeypatch, cp311="failed")
     assert farm("run", SECOND)[0] == 3
     assert not (folder / FILE).exists()
+
+
+def test_run_refuses_an_untrusted_cache_before_it_builds(
+    farm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = fake_run(monkeypatch)
+    monkeypatch.setattr("shutil.which", lambda program, **_: f"/bin/{program}")
+    code, _, errors = farm("run", "cp310", "--compiler-cache", "sccache")
+    assert (code, tried) == (2, [])
+    assert "use build, or --compiler-cache trusted-sccache" in errors
+    assert farm("run", "cp310", "--compiler-cache", "trusted-sccache")[0] == 0
+    assert tried == ["cp310"]

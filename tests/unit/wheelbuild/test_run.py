@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,10 +10,13 @@ from support.jobs import make_job
 from wheelbuild import run
 from wheelbuild.build import BuildOptions
 from wheelbuild.errors import BuildError
-from wheelbuild.run import CellResult, RunOptions, exit_code, run_cells
+from wheelbuild.run import CellResult, RunOptions, exit_code, may_build, run_cells
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from wheelbuild.plan import Job
 
 
 def result(state: Any) -> CellResult:
@@ -53,3 +58,119 @@ def test_a_cell_that_fails_does_not_stop_the_others(
         ("failed", "build", "nvcc said no"),
         ("bug", "build", "ZeroDivisionError('ours')"),
     ]
+
+
+def run_by(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    *jobs: Job,
+    build: Callable[[Job], None] = lambda _: None,
+    prove: Callable[[Job], None] = lambda _: None,
+) -> tuple[CellResult, ...]:
+    """`run_cells` with these in place of the compilers and of all that comes after."""
+
+    def build_cell(job: Job, **_: Any) -> Path:
+        build(job)
+        return folder
+
+    def proved(steps: Any, built: Path) -> Path:
+        prove(steps.job)
+        return built
+
+    monkeypatch.setattr(run, "build_cell", build_cell)
+    monkeypatch.setattr(run.Steps, "prove", proved)
+    monkeypatch.setattr(run.Steps, "publish", lambda steps, _: ("published", steps.job.version))
+    options: Any = RunOptions(
+        build=BuildOptions(cache=folder, work=folder, jobs=4),
+        store=None,  # type: ignore[arg-type]  # nothing is published
+    )
+    return run_cells(jobs, data=None, options=options)  # type: ignore[arg-type]
+
+
+def test_the_next_cell_is_built_while_one_is_tested(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    second_begun = threading.Event()
+
+    def build(job: Job) -> None:
+        if job.version == "2":
+            second_begun.set()
+
+    def prove(job: Job) -> None:
+        assert job.version != "1" or second_begun.wait(timeout=30)
+
+    jobs = [make_job(version="1"), make_job(version="2")]
+    results = run_by(monkeypatch, tmp_path, *jobs, build=build, prove=prove)
+    assert [one.said for one in results] == ["1", "2"]
+
+
+def test_cells_are_tested_and_published_one_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    alone = threading.Lock()
+
+    def prove(_: Job) -> None:
+        assert alone.acquire(blocking=False)
+        time.sleep(0.02)
+        alone.release()
+
+    jobs = [make_job(version=str(number), torch=f"2.{number}.0+cu130") for number in range(6)]
+    results = run_by(monkeypatch, tmp_path, *jobs, prove=prove)
+    assert [one.state for one in results] == ["published"] * 6
+    assert [one.said for one in results] == [job.version for job in jobs]
+
+
+def test_objects_are_made_by_one_build_before_others_want_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spans: dict[str, tuple[float, float]] = {}
+    rest = threading.Barrier(2, timeout=30)  # the two that follow are built at the same time
+
+    def build(job: Job) -> None:
+        began = time.monotonic()
+        if job.version != "1":
+            rest.wait()
+        time.sleep(0.02)
+        spans[job.version] = (began, time.monotonic())
+
+    jobs = [make_job(version=str(number)) for number in (1, 2, 3)]
+    run_by(monkeypatch, tmp_path, *jobs, build=build)
+    assert spans["1"][1] <= min(spans["2"][0], spans["3"][0])
+
+
+def test_may_build_keeps_the_order_and_one_maker_per_torch() -> None:
+    old, new = "2.6.0+cu124", "2.11.0+cu130"
+    jobs = [make_job(torch=torch) for torch in (new, new, old, old)]
+    assert may_build(jobs, [], set()) == [0, 2]
+    assert may_build(jobs[1:], [jobs[0]], set()) == [1]
+    assert may_build(jobs[1:], [jobs[2]], {new}) == [0]
+    assert may_build(jobs, [jobs[0]], {new, old}) == [0, 1, 2, 3]
+
+
+def test_a_torch_whose_first_build_failed_gets_another_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def build(job: Job) -> None:
+        if job.version == "1":
+            raise BuildError("nvcc said no")
+
+    jobs = [make_job(version=str(number)) for number in (1, 2, 3)]
+    results = run_by(monkeypatch, tmp_path, *jobs, build=build)
+    assert [one.state for one in results] == ["failed", "published", "published"]
+
+
+def test_ctrl_c_ends_what_the_threads_have_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ended = threading.Event()
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "wait", interrupt)
+    monkeypatch.setattr(run, "end_commands", ended.set)
+    jobs = [make_job(version="1"), make_job(version="2")]
+    with pytest.raises(KeyboardInterrupt):
+        # A command that goes on until it is ended.
+        run_by(monkeypatch, tmp_path, *jobs, build=lambda _: ended.wait(timeout=30) and None)
+    assert ended.is_set()

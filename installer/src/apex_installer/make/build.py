@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import sys
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, Mapping, Optional, Tuple
 
 from apex_installer.errors import CompileError
 from apex_installer.make.account import (
@@ -19,6 +20,7 @@ from apex_installer.make.account import (
     write_timings,
 )
 from apex_installer.make.capture import Capture, run_capture
+from apex_installer.make.compiler_cache import CompilerCache, run_compiler_cache
 from apex_installer.make.estimate import estimate
 from apex_installer.make.freshness import Keys, find_work, remove_outdated
 from apex_installer.make.graph import (
@@ -142,7 +144,8 @@ def _plan(request: BuildRequest, capture: Capture, tools: Tools, shop: Workshop)
         architectures=request.arch,
         shim=shop.shim,
         sources=find_sources(capture, source=request.source),
-        precompile=tools.compiler.is_gcc,
+        # sccache hands the compiler what is preprocessed already: no header would be taken.
+        precompile=tools.compiler.is_gcc and request.compiler_cache is None,
         strip=request.strip,
     )
 
@@ -181,27 +184,31 @@ def _compile(
     store, keys = _open_store(request, capture, tools, shop)
     width = _width(request)
     shop.note(f"{width.jobs} at once: {width.why}")
-    made = run_graph(
-        graph,
-        find_work(graph, store=store, keys=keys),
-        store=store,
-        keys=keys,
-        seconds=estimate(graph, seen=read_timings(shop.work), modules=request.cpu_seconds),
-        settings=Settings(
-            environ=tools.environ,
-            temporary=shop.private,
-            log=shop.log,
-            width=width.jobs,
-            ends_at=shop.ends_at,
-            nice=request.nice,
-        ),
-        on_progress=on_progress,
-    )
+    with _open_cache(request, capture, tools, shop) as cache:
+        made = run_graph(
+            graph,
+            find_work(graph, store=store, keys=keys),
+            store=store,
+            keys=keys,
+            seconds=estimate(graph, seen=read_timings(shop.work), modules=request.cpu_seconds),
+            settings=Settings(
+                environ={**tools.environ, **cache.environ},
+                temporary=shop.private,
+                log=shop.log,
+                width=width.jobs,
+                slots=request.slots,
+                prefixes=cache.prefixes,
+                ends_at=shop.ends_at,
+                nice=request.nice,
+            ),
+            on_progress=on_progress,
+        )
+    shop.note(f"compiler cache: {cache.account or 'none'}")
     write_timings(shop.work, made)
     links = [made.paths[node.name] for node in graph.of_kind(LINK)]
     remove_outdated(os.path.join(shop.work, "modules"), kept=links)
     shop.mark("compile")
-    return made, account_of(
+    account = account_of(
         request,
         capture=capture,
         graph=graph,
@@ -209,6 +216,22 @@ def _compile(
         tools=tools,
         width=width,
         objects=describe_objects(graph, store=store, keys=keys),
+    )
+    return made, {**account, "compiler_cache": cache.account or None}
+
+
+def _open_cache(
+    request: BuildRequest, capture: Capture, tools: Tools, shop: Workshop
+) -> ContextManager[CompilerCache]:
+    if request.compiler_cache is None:
+        return contextlib.nullcontext(CompilerCache())
+    home = [tools.toolkit.home] if tools.toolkit else []
+    packages = os.path.dirname(str(capture.facts["torch_directory"]))
+    return run_compiler_cache(
+        request.compiler_cache,
+        cuda=tools.toolkit.version if tools.toolkit else "",
+        folders=(request.source, packages, shop.shim, *home),
+        environ=os.environ,  # its store's address and password, which no compiler is told
     )
 
 

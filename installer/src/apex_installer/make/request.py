@@ -61,6 +61,10 @@ class BuildRequest:
     """CUDA_HOME to use; None: looked for, and none is needed without `.cu` files."""
     jobs: Optional[int] = None
     """Width; None: from CPU and memory."""
+    compiler_cache: Optional[str] = None
+    """The sccache to run compilers by; None: they are run as they are."""
+    slots: Optional[str] = None
+    """Folder by which builds at the same time share their width; None: this one has it alone."""
     time_limit: Optional[float] = None
     """Seconds for the whole build; None: no limit."""
     nice: int = 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from dataclasses import asdict, dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple
+from dataclasses import asdict, dataclass, field
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from apex_installer.errors import CompileError, DeadlineError
 from apex_installer.make.estimate import pace, rank, time_left
@@ -15,6 +15,7 @@ from apex_installer.make.freshness import Keys, Work
 from apex_installer.make.graph import CUDA, HEADER, HEADER_SOURCE, LINK, Graph, Node, place
 from apex_installer.make.process import Child, Ended, end_tree, new_tree
 from apex_installer.make.progress import Progress
+from apex_installer.make.slots import Slots
 from apex_installer.make.store import Store, parse_depfile
 from apex_installer.make.threads import choose_threads, with_threads
 
@@ -32,6 +33,10 @@ class Settings:
     log: str
     """The whole log; appended to."""
     width: int
+    slots: Optional[str] = None
+    """Folder of the slots that builds at the same time share."""
+    prefixes: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
+    """By a node's kind: what its command is run by, a compiler cache."""
     ends_at: Optional[float] = None
     """Time of `time.monotonic`, or no limit."""
     nice: int = 0
@@ -79,7 +84,8 @@ class _Started:
     argv: Tuple[str, ...]
     slim: bool
     """Whether the rewritten command was run; False: the captured one."""
-    threads: int
+    slots: Sequence[int]
+    """What it holds of the width: one per thread."""
 
 
 def run_graph(
@@ -135,6 +141,7 @@ class _Run:
         self._plain: Set[str] = set()
         self._starved: Set[str] = set()
         self._width = settings.width
+        self._slots = Slots(settings.slots, settings.width)
         self._began = time.monotonic()
         self._count = 0
         self._tree = new_tree()
@@ -145,6 +152,7 @@ class _Run:
         now = time.monotonic() - self._began
         for one, _ in ended:
             self._running.remove(one)
+            self._slots.give_back(one.slots)
         # First fill the free places, then do the book-keeping.
         self._start_ready()
         for one, how in ended:
@@ -177,17 +185,20 @@ class _Run:
     def end_all(self) -> None:
         if self._count:
             end_tree(self._tree, children=[one.child for one in self._running])
+        self._slots.close()
         self._running = []
 
     def _start_ready(self) -> None:
         for node in list(self._waiting):
-            free = self._width - sum(one.threads for one in self._running)
+            free = self._width - sum(len(one.slots) for one in self._running)
             if free <= 0:
                 return
             if self._is_ready(node):
-                threads = self._choose_threads(node, free)
+                slots = self._slots.take(self._choose_threads(node, free))
+                if not slots:
+                    return
                 self._waiting.remove(node)
-                self._start(node, threads=threads)
+                self._start(node, slots=slots)
 
     def _is_ready(self, node: Node) -> bool:
         return node.header not in self._coming and all(name in self.paths for name in node.needs)
@@ -205,7 +216,7 @@ class _Run:
             free=free,
         )
 
-    def _start(self, node: Node, *, threads: int) -> None:
+    def _start(self, node: Node, *, slots: Sequence[int]) -> None:
         self._count += 1
         folder = os.path.join(self._settings.temporary, f"{self._count:04d}")
         os.makedirs(folder)
@@ -220,7 +231,8 @@ class _Run:
             header = self.paths[node.header]
             places[header_source(node)] = header[: -len(".gch")]
         slim = slim or not node.plain
-        argv = with_threads(place(node.argv if slim else node.plain, places), threads)
+        argv = with_threads(place(node.argv if slim else node.plain, places), len(slots))
+        argv = (*self._settings.prefixes.get(node.kind, ()), *argv)
         words = os.path.join(folder, "words")
         try:
             child = Child(
@@ -234,9 +246,7 @@ class _Run:
         except OSError as error:
             raise CompileError(f"{node.label}: {argv[0]}: {error.strerror}") from error
         at = time.monotonic() - self._began
-        self._running.append(
-            _Started(node, child, at, time.time(), made, words, argv, slim, threads)
-        )
+        self._running.append(_Started(node, child, at, time.time(), made, words, argv, slim, slots))
 
     def _take(self, one: _Started, how: Ended, *, at: float) -> None:
         words = _read(one.words)
@@ -287,7 +297,7 @@ class _Run:
             cpu_seconds=round(how.cpu_seconds, 3),
             peak_bytes=how.peak_bytes,
             plain=plain,
-            threads=one.threads,
+            threads=len(one.slots),
         )
 
     def _inputs(self, one: _Started) -> Tuple[str, ...]:
