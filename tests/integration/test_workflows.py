@@ -15,7 +15,7 @@ import pytest
 from support.act import Ran, Workflows, lend_environment
 from support.fake_github import REPOSITORY as NAME
 from support.fake_github import TOKEN, serve_github
-from support.machine import REPOSITORY
+from support.trivial_package import write_trivial_data
 from wheelbuild.serve import IndexServer
 from wheelbuild.stores.directory import DirectoryStore
 from wheelbuild.summary import NO_GPU
@@ -31,24 +31,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.compile]
 TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
 CELL = f"{TAG}-torch2.11-cu130-linux_x86_64"
 BAD = f"{TAG}-torch2.6-cu124-linux_x86_64"
-
-
-BINDING = """\
-#include <Python.h>
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
-#define TEXT_(a) #a
-#define TEXT(a) TEXT_(a)
-static PyModuleDef module = {PyModuleDef_HEAD_INIT, TEXT(TORCH_EXTENSION_NAME)};
-PyMODINIT_FUNC JOIN(PyInit_, TORCH_EXTENSION_NAME)(void) { return PyModule_Create(&module); }
-"""
-SOURCES = {
-    "source/csrc/flatten.cpp": BINDING,
-    "source/csrc/norm_binding.cpp": BINDING,
-    "source/csrc/norm_kernels.cu": "__global__ void twice(float* x) { x[threadIdx.x] *= 2; }\n",
-    "tests/apex_C.py": 'print(\'{"passed": 1, "failed": 0, "seconds": 0}\')\n',
-}
-"""In place of the small package's own, which take minutes to compile: the same modules, empty."""
 
 
 @dataclass(frozen=True)
@@ -82,21 +64,7 @@ def fork(
 ) -> Iterator[Fork]:
     """After one scheduled run over two cells; for the second there is no compiler here."""
     act, folder = requires_tool("act"), tmp_path_factory.mktemp("fork")
-    data, cache = folder / "data", folder / "cache"
-    shutil.copytree(REPOSITORY / "tests/data/recipes/small", data)
-    for name, content in SOURCES.items():
-        path = data / "recipes/apex" / name
-        assert path.is_file()
-        path.write_text(content)
-    text = (data / "matrix.toml").read_text().replace('"8.0;9.0+PTX"', '"9.0"')
-    every = (
-        '[[cells]]\ntorch = "{}"\ncudas = ["{}"]\npythons = ["cp310", "cp311", "cp312", "cp313"]'
-    )
-    for torch, cuda in (("2.11", "13.0"), ("2.6", "12.4")):
-        one = every.format(torch, cuda)
-        assert one in text
-        text = text.replace(one, f'{one.rpartition("[")[0]}["{TAG}"]')
-    (data / "matrix.toml").write_text(text)
+    data, cache = write_trivial_data(folder / "data", tag=TAG), folder / "cache"
     for torch, name in ((torch_211, "2.11.0+cu130"), (torch_26, "2.6.0+cu124")):
         lend_environment(torch.build_python.parents[1], cache / f"environments/{TAG}-torch{name}")
     (folder / "pages").mkdir()
