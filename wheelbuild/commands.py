@@ -223,7 +223,7 @@ def run_run(arguments: argparse.Namespace) -> int:
     plan = plan_jobs(data, arguments, cells=arguments.cells)
     results = run_cells(plan.jobs, data=data, options=options)
     if arguments.note_failures:
-        note_failures(data, results)
+        note_failures(data.directory, [result.ending for result in results])
     rows = [_result_row(result) for result in results]
     rows += [{"cell": job.cell.label, "state": "fresh", "said": job.version} for job in plan.fresh]
     rows += [_known_row(job, failure) for job, failure in plan.known]

@@ -19,6 +19,7 @@ from wheelbuild.evidence import add_evidence
 from wheelbuild.index.overview import gpu_evidence
 from wheelbuild.index.pages import render
 from wheelbuild.known_failures import (
+    Ending,
     KnownFailure,
     find_failure,
     note_results,
@@ -26,7 +27,7 @@ from wheelbuild.known_failures import (
     write_failures,
     write_whole,
 )
-from wheelbuild.live_index import read_entries
+from wheelbuild.live_index import read_entries, read_known
 from wheelbuild.misses import count_misses
 from wheelbuild.order import group_jobs, order_jobs
 from wheelbuild.plan import choose_rows, make_plan
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
     from wheelbuild.data import FarmData
     from wheelbuild.plan import Job, Plan
-    from wheelbuild.run import CellResult
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def run_coverage(arguments: argparse.Namespace) -> int:
     if arguments.write and "://" in arguments.index:
         raise UsageError(f"--write {arguments.index}: only a folder can be written; use --out FILE")
     entries = read_entries(arguments.index, [row.cell for row in data.matrix.rows])
-    cells = cover(data, entries, read_failures(data.directory))
+    cells = cover(data, entries, _known(data, arguments.index))
     page = coverage_page(cells, data.matrix.exclusions)
     if arguments.write:
         store = DirectoryStore(Path(arguments.index))
@@ -168,19 +168,24 @@ def plan_jobs(data: FarmData, arguments: argparse.Namespace, *, cells: Sequence[
         force=arguments.force,
     )
     misses = _read_misses(getattr(arguments, "misses", None), data)
-    failures = () if arguments.force else read_failures(data.directory)
-    planned = _split(plan, failures, misses)
+    planned = _split(plan, () if arguments.force else _known(data, place), misses)
     for _, failure in planned.known:
         logger.info("left out until its inputs change: %s", failure.line)
     return planned
 
 
-def note_failures(data: FarmData, results: Iterable[CellResult]) -> None:
-    """Keep what failed in known-failures.toml, and take out what was built."""
-    known = read_failures(data.directory)
-    noted = note_results(known, results, today=f"{datetime.now(UTC):%Y-%m-%d}")
+def note_failures(folder: Path, endings: Iterable[Ending]) -> tuple[KnownFailure, ...]:
+    """Keep what failed in the folder's known-failures.toml, and take out what was built."""
+    known = read_failures(folder)
+    noted = note_results(known, endings, today=f"{datetime.now(UTC):%Y-%m-%d}")
     if noted != known:
-        logger.info("noted: %s", write_failures(data.directory, noted))
+        logger.info("noted: %s", write_failures(folder, noted))
+    return noted
+
+
+def _known(data: FarmData, place: str) -> tuple[KnownFailure, ...]:
+    """What the data folder knows, and what the index knows."""
+    return (*read_failures(data.directory), *read_known(place))
 
 
 def _split(plan: Plan, failures: Sequence[KnownFailure], misses: dict[str, int]) -> Planned:

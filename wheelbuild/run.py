@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from apex_installer.errors import InstallError
 from wheelbuild.build import BuildOptions, build_cell, find_request
 from wheelbuild.errors import EXIT_BUG, EXIT_DONE, EXIT_STEP, FarmError
+from wheelbuild.known_failures import Ending, inputs_digest
 from wheelbuild.publish import publish
 from wheelbuild.repair import repair_wheel
 from wheelbuild.stamp import entry_of, stamp_wheel
@@ -51,6 +52,19 @@ class CellResult:
     seconds: float
     error: str = ""
     """Its class; empty where there was none."""
+
+    @property
+    def ending(self) -> Ending:
+        """What known-failures.toml is kept by."""
+        return Ending(
+            cell=self.job.cell.label,
+            version=self.job.version,
+            inputs=inputs_digest(self.job),
+            state=self.state,
+            step=self.step,
+            said=self.said,
+            error=self.error,
+        )
 
 
 def run_cells(

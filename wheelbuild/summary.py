@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from wheelbuild.made import Made
 
@@ -13,18 +13,29 @@ NO_GPU = (
     "No GPU has run these wheels: they are published as **untested**. Name a runner with a GPU by "
     "the repository variable `GPU_RUNNER`."
 )
+NOTED = (
+    "Not tried again until its inputs change, or by hand with *force*, since the same inputs would "
+    "fail again: "
+)
 _LONGEST = 500
 _FRAME = str.maketrans({"|": "\\|", "\n": " ", "\r": " ", "`": "'", "<": "&lt;", "@": "&#64;"})
 
 
-def summarize_results(results: Sequence[Made], *, pages_url: str) -> str:
-    """Markdown: what failed first, then what was published, then how to install it."""
+def summarize_results(
+    results: Sequence[Made], *, pages_url: str, noted: Collection[str] = ()
+) -> str:
+    """Markdown: what failed first, then what was published, then how to install it.
+
+    `noted`: cells whose failures are known from now on.
+    """
     bad = [made for made in results if made.is_bad]
     good = [made for made in results if not made.is_bad]
     parts = [_heading(bad=len(bad), good=len(good))]
     if bad:
         rows = ((made.cell, made.step, first_error(made.said)) for made in bad)
         parts.append(_table(("cell", "failed at", "first error"), rows))
+        if lasting := [f"`{made.cell}`" for made in bad if made.cell in noted]:
+            parts.append(f"{NOTED}{', '.join(lasting)}")
     if good:
         known = [(made.cell, str(made.state), made.gpu, made.said) for made in good]
         parts.append(_table(("cell", "state", "GPU", "wheel"), known))
@@ -63,7 +74,7 @@ def first_error(said: str) -> str:
 
 def _heading(*, bad: int, good: int) -> str:
     if not bad and not good:
-        return "## Nothing to build: the index holds every wanted cell, and all are fresh"
+        return "## Nothing to build: what is wanted is in the index, or known not to build"
     return f"## {good} published, {bad} failed"
 
 

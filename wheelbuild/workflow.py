@@ -18,7 +18,7 @@ from wheelbuild.github.releases import Releases
 from wheelbuild.github.repository import Repository
 from wheelbuild.made import Made, cut_off, make_cell, prove_on_gpu, publish_made, read_made
 from wheelbuild.plan import make_plan
-from wheelbuild.planning_commands import plan_jobs
+from wheelbuild.planning_commands import note_failures, plan_jobs
 from wheelbuild.run import RunOptions
 from wheelbuild.stores.directory import DirectoryStore
 from wheelbuild.stores.place import SCHEME, open_store
@@ -91,8 +91,13 @@ def run_gather(arguments: argparse.Namespace) -> int:
     known = {made.cell for made in results}
     missing = [cut_off(cell) for cell in _expected(arguments) if cell not in known]
     ended = publish_made(results, out=arguments.out, store=store, force=arguments.force)
+    noted = note_failures(arguments.index, [made.ending for made in ended])
     _show(arguments, [*ended, *missing])
-    summary = summarize_results([*ended, *missing], pages_url=_pages_url(arguments, repository))
+    summary = summarize_results(
+        [*ended, *missing],
+        pages_url=_pages_url(arguments, repository),
+        noted={one.cell for one in noted},
+    )
     _append("GITHUB_STEP_SUMMARY", summary)
     return _exit_code([*ended, *missing])
 
