@@ -17,7 +17,7 @@ from wheelbuild.demo import DemoOptions, show_demo
 from wheelbuild.engines.choose import choose_engine
 from wheelbuild.engines.interpreters import find_minor
 from wheelbuild.errors import EXIT_DONE, DataError, UsageError
-from wheelbuild.github.repository import pages_url
+from wheelbuild.github.repository import SCHEME, pages_url
 from wheelbuild.index.admission import check_wheel
 from wheelbuild.plan import choose_rows
 from wheelbuild.planning_commands import note_failures, plan_jobs
@@ -29,7 +29,7 @@ from wheelbuild.serve import serve
 from wheelbuild.sources import publish_requirements, publish_source
 from wheelbuild.stamp import entry_of, stamp_wheel
 from wheelbuild.stores.directory import DirectoryStore
-from wheelbuild.stores.place import SCHEME, open_store
+from wheelbuild.stores.place import open_store
 from wheelbuild.tables import print_json, print_line, print_table
 from wheelbuild.thin_json import list_stale, thin_texts, write_thin_texts
 from wheelbuild.upload import upload

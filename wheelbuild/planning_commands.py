@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from wheelbuild.coverage import PAGE, cover, coverage_page, coverage_text
 from wheelbuild.data import load_data
-from wheelbuild.discover import FILE, propose
 from wheelbuild.errors import EXIT_DONE, UsageError
 from wheelbuild.estimate import ASSUMED, NOTHING, Estimate, estimate_jobs, estimate_text
 from wheelbuild.evidence import add_evidence
@@ -25,7 +24,6 @@ from wheelbuild.known_failures import (
     note_results,
     read_failures,
     write_failures,
-    write_whole,
 )
 from wheelbuild.live_index import read_entries, read_known
 from wheelbuild.misses import count_misses
@@ -33,8 +31,6 @@ from wheelbuild.order import group_jobs, order_jobs
 from wheelbuild.plan import choose_rows, make_plan
 from wheelbuild.stores.directory import DirectoryStore
 from wheelbuild.tables import print_json, print_line, print_table
-from wheelbuild.upstream import read_upstream
-from wheelbuild.web import Web
 
 if TYPE_CHECKING:
     import argparse
@@ -84,39 +80,6 @@ def run_plan(arguments: argparse.Namespace) -> int:
     columns += ["missed"] if planned.misses else []
     columns += ["minutes", "download_gb", "disk_gb"] if arguments.estimate else []
     print_table(rows, columns=columns, as_json=False)
-    return EXIT_DONE
-
-
-def run_discover(arguments: argparse.Namespace) -> int:
-    """Find builds of torch that the matrix does not know; prints the change to matrix.toml."""
-    data = load_data(arguments.data)
-    path = data.directory / FILE
-    text, today = path.read_text(encoding="utf-8"), f"{datetime.now(UTC):%Y-%m-%d}"
-    found = read_upstream(
-        web=Web(),
-        pypi=arguments.pypi_url,
-        pytorch=arguments.pytorch_url,
-        cudas={*data.toolkits.toolkits, *(row.cell.cuda for row in data.matrix.rows)},
-        least=arguments.since,
-        platform=data.matrix.platform,
-    )
-    proposal = propose(text, data, found.builds, today=today)
-    for build in found.builds:
-        logger.info("torch %s: %s (%s)", build.text, " ".join(build.pythons), build.index)
-    for note in (*found.notes, *proposal.notes):
-        logger.info("%s", note)
-    logger.info("%d cells proposed", len(proposal.cells))
-    if arguments.write and proposal.diff:
-        write_whole(path, proposal.after)
-    if arguments.json:
-        builds = [
-            {"torch": one.text, "pythons": list(one.pythons), "index": one.index}
-            for one in found.builds
-        ]
-        notes = [*found.notes, *proposal.notes]
-        print_json({"found": builds, "cells": list(proposal.cells), "notes": notes})
-    elif proposal.diff:
-        print_line(proposal.diff.rstrip("\n"))
     return EXIT_DONE
 
 

@@ -63,7 +63,12 @@ def _known(lines: Sequence[str]) -> list[str]:
     if not lines:
         return []
     head = "\nKnown not to build, left out until their inputs change:\n"
-    return [head, *(f"- {first_error(line).translate(_FRAME)}" for line in lines)]
+    return [head, *(f"- {as_text(first_error(line))}" for line in lines)]
+
+
+def as_text(said: str) -> str:
+    """What somebody else wrote, as text in Markdown: no markup, no table's frame, nobody called."""
+    return said.translate(_FRAME)
 
 
 def first_error(said: str) -> str:
@@ -79,5 +84,5 @@ def _heading(*, bad: int, good: int) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([cell.translate(_FRAME) for cell in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *([as_text(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -92,6 +92,7 @@ class Workflows:
         subprocess.run([*git, "remote", "add", "origin", origin], check=True)
         subprocess.run([*git, "add", "."], check=True)
         subprocess.run([*git, *who, "commit", "-q", "-m", "first"], check=True)
+        subprocess.run([*git, "push", "-q", str(self.github.git), "main"], check=True)
 
     def run(self, event: str, workflow: str, **inputs: str) -> Ran:
         artifacts = self.folder / "artifacts"
