@@ -13,7 +13,7 @@ import tomllib
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,6 +22,7 @@ from support.cuda_mirror import cuda_mirror, write_mirrored_toolkits
 from support.fake_driver import make_driver
 from support.fake_github import REPOSITORY as NAME
 from support.fake_github import TOKEN, serve_github
+from support.skeleton import skeleton_image
 from support.trivial_package import write_trivial_data
 from wheelbuild.known_failures import FILE as KNOWN
 from wheelbuild.serve import IndexServer
@@ -67,22 +68,19 @@ class Fork:
     """Of a GPU that is not there."""
     runs: list[Ran] = field(default_factory=list)
 
-    def build(self, event: str, **options: str) -> Ran:
+    def build(self, event: str, **options: Any) -> Ran:
         self.runs.append(self.workflows.run(event, "build.yml", **options))
         return self.runs[-1]
 
     def build_on_gpu(self, **environ: str) -> Ran:
         """Compiled and tested on one machine with a GPU, whatever the index holds."""
-        ran = self.workflows.run(
+        return self.build(
             "workflow_dispatch",
-            "build.yml",
             variables={"BUILD_RUNNER": "gpu", "GPU_RUNNER": "gpu"},
             environ={"LD_LIBRARY_PATH": str(self.driver), **environ},
             cells=CELL,
             force="true",
         )
-        self.runs.append(ran)
-        return ran
 
     def serve_pages(self) -> DirectoryStore:
         """As Pages does after a push."""
@@ -237,11 +235,34 @@ def test_what_fails_on_the_gpu_is_not_published_and_the_run_is_red(fork: Fork) -
     assert fork.entries() == before
 
 
+def test_where_an_image_is_named_the_wheel_is_built_in_it(
+    fork: Fork, requires_tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    """By cibuildwheel, and held to the manylinux policy that the matrix names."""
+    podman = requires_tool("podman")
+    requires_tool("runc")
+    before = fork.entries()
+    names = ("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF")
+    with skeleton_image(tmp_path / "image", podman=podman, pythons={TAG: sys.executable}) as image:
+        built = fork.build(
+            "workflow_dispatch",
+            variables={"BUILD_IMAGE": image.name},
+            environ={name: image.environ[name] for name in names},
+            cells=CELL,
+            force="true",
+        )
+    assert built.code == 0, built.said[-3000:]
+    (tried,) = [words for words in built.commands if words.startswith("make ")]
+    assert tried.endswith(f"--engine container --image {image.name}")
+    (new,) = set(fork.entries()) - set(before)
+    assert new.endswith(f"-{TAG}-{TAG}-manylinux_2_28_x86_64.whl")
+
+
 def test_the_token_is_in_no_log_and_no_page_and_went_to_no_stranger(fork: Fork) -> None:
     fork.serve_pages()
     written = [path for path in fork.pages.directory.rglob("*.*") if path.is_file()]
     assert not any(TOKEN.encode() in path.read_bytes() for path in written)
-    assert len(fork.runs) == 7
+    assert len(fork.runs) >= 7
     assert not any(TOKEN in ran.said + ran.summary for ran in fork.runs)
     assert not fork.workflows.github.strangers
 
