@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wheelbuild.coverage import PAGE, cover, coverage_page, coverage_text
+from wheelbuild.coverage import cover, coverage_page, coverage_text
 from wheelbuild.data import load_data
 from wheelbuild.errors import EXIT_DONE, UsageError
 from wheelbuild.estimate import ASSUMED, NOTHING, Estimate, estimate_jobs, estimate_text
 from wheelbuild.evidence import add_evidence
 from wheelbuild.index.overview import gpu_evidence
-from wheelbuild.index.pages import render
+from wheelbuild.index.paths import COVERAGE
+from wheelbuild.index.writing import write_index
 from wheelbuild.known_failures import (
     Ending,
     KnownFailure,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from wheelbuild.data import FarmData
     from wheelbuild.plan import Job, Plan
+    from wheelbuild.stores.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -90,13 +92,10 @@ def run_coverage(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--write {arguments.index}: only a folder can be written; use --out FILE")
     entries = read_entries(arguments.index, [row.cell for row in data.matrix.rows])
     cells = cover(data, entries, _known(data, arguments.index))
-    page = coverage_page(cells, data.matrix.exclusions)
     if arguments.write:
-        store = DirectoryStore(Path(arguments.index))
-        with store.locked():
-            store.write_pages({**render(store.entries()), PAGE: page})
+        write_coverage(data, store=DirectoryStore(Path(arguments.index)))
     if arguments.out:
-        arguments.out.write_bytes(page)
+        arguments.out.write_bytes(coverage_page(cells, data.matrix.exclusions))
     logger.info("%s", coverage_text(cells))
     columns = ("cell", "state", "evidence", "version", "why")
     print_table([asdict(one) for one in cells], columns=columns, as_json=arguments.json)
@@ -135,6 +134,15 @@ def plan_jobs(data: FarmData, arguments: argparse.Namespace, *, cells: Sequence[
     for _, failure in planned.known:
         logger.info("left out until its inputs change: %s", failure.line)
     return planned
+
+
+def write_coverage(data: FarmData, *, store: Store) -> None:
+    """Render the page of coverage into an index, as it is now, and lead to it."""
+    with store.locked():
+        entries = store.entries()
+        cells = cover(data, entries, _known(data, str(store.directory)))
+        page = coverage_page(cells, data.matrix.exclusions)
+        write_index(entries, store=store, beside={COVERAGE: page})
 
 
 def note_failures(folder: Path, endings: Iterable[Ending]) -> tuple[KnownFailure, ...]:

@@ -17,7 +17,7 @@ from wheelbuild.github.releases import Releases
 from wheelbuild.github.repository import find_repository
 from wheelbuild.made import Made, cut_off, make_cell, prove_on_gpu, publish_made, read_made
 from wheelbuild.plan import make_plan
-from wheelbuild.planning_commands import note_failures, plan_jobs
+from wheelbuild.planning_commands import note_failures, plan_jobs, write_coverage
 from wheelbuild.run import RunOptions
 from wheelbuild.stores.directory import DirectoryStore
 from wheelbuild.stores.place import open_store
@@ -93,6 +93,7 @@ def run_gather(arguments: argparse.Namespace) -> int:
     missing = [cut_off(cell) for cell in _expected(arguments) if cell not in known]
     ended = publish_made(results, out=arguments.out, store=store, force=arguments.force)
     noted = note_failures(arguments.index, [made.ending for made in ended])
+    write_coverage(load_data(arguments.data), store=store)
     _show(arguments, [*ended, *missing])
     summary = summarize_results(
         [*ended, *missing],

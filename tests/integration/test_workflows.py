@@ -141,6 +141,9 @@ def test_one_dispatch_with_one_cell_publishes_it(fork: Fork) -> None:
     assert f"| {CELL} | published | untested | {entry.file} |" in first.summary
     assert "prove" not in first.commands
     assert NO_GPU in first.summary
+    front = (fork.pages.directory / "index.html").read_text()
+    assert '<a href="coverage.html">' in front
+    assert f'title="{BAD}: ' in (fork.pages.directory / "coverage.html").read_text()
 
 
 def test_pip_installs_from_the_pages(
@@ -205,6 +208,8 @@ def test_the_next_schedule_knows_it_and_is_green(fork: Fork) -> None:
     assert scheduled.code == 0, scheduled.said[-3000:]
     assert made(scheduled) == []
     assert "Known not to build" in scheduled.summary
+    covered = (fork.serve_pages().directory / "coverage.html").read_text()
+    assert "1 untested, 0 stale, 1 failing, 0 missing" in covered
     assert f"- {BAD}: build failed on " in scheduled.summary
 
 
