@@ -81,12 +81,15 @@ def github(tmp_path: Path) -> Iterator[FakeGitHub]:
 def farm(github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Farm:
     for name, value in github.environ().items():
         monkeypatch.setenv(name, value)
-    checkout = tmp_path / "checkout"
-    write_data(checkout / "data")
-    git(tmp_path, "init", "-q", "-b", "main", str(checkout))
-    git(checkout, "add", ".")
-    git(checkout, "commit", "-q", "-m", "first")
-    git(checkout, "push", "-q", str(github.git), "main")
+    whole, checkout = tmp_path / "whole", tmp_path / "checkout"
+    write_data(whole / "data")
+    git(tmp_path, "init", "-q", "-b", "main", str(whole))
+    git(whole, "add", ".")
+    git(whole, "commit", "-q", "-m", "first")
+    git(whole, "commit", "-q", "--allow-empty", "-m", "second")
+    git(whole, "push", "-q", str(github.git), "main")
+    # As a workflow has it: the newest commit alone.
+    git(tmp_path, "clone", "-q", "--depth", "1", github.git.as_uri(), str(checkout))
     return Farm(github, checkout)
 
 
