@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from apex_installer.errors import EXIT_USAGE, InstallError
-from wheelbuild import commands, planning_commands, planning_flags, workflow
+from wheelbuild import commands, discovery, planning_commands, planning_flags, workflow
 from wheelbuild.compiler_cache import NAMES as CACHES
 from wheelbuild.errors import EXIT_BUG, EXIT_INPUT, EXIT_STEP, FarmError, UsageError
 from wheelbuild.telling import CellFormatter
@@ -254,7 +254,7 @@ _COMMANDS: tuple[
 ] = (
     (commands.run_matrix, (_cells,)),
     (planning_commands.run_plan, (_cells, _selection, *planning_flags.PLAN)),
-    (planning_commands.run_discover, planning_flags.DISCOVER),
+    (discovery.run_discover, (*planning_flags.DISCOVER, _store)),
     (commands.run_build, (_cell, _selection, _build, _index)),
     (commands.run_repair, (_wheel, _policy, _out)),
     (commands.run_stamp, (_wheel, _job, _out)),

@@ -18,7 +18,7 @@ from wheelbuild.demo import DemoOptions, show_demo
 from wheelbuild.engines.choose import choose_engine
 from wheelbuild.engines.interpreters import find_minor
 from wheelbuild.errors import EXIT_DONE, DataError, UsageError
-from wheelbuild.github.repository import pages_url
+from wheelbuild.github.repository import SCHEME, pages_url
 from wheelbuild.index.admission import check_wheel
 from wheelbuild.index.trust import check_trust
 from wheelbuild.plan import choose_rows
@@ -31,7 +31,7 @@ from wheelbuild.serve import serve
 from wheelbuild.sources import publish_requirements, publish_source
 from wheelbuild.stamp import entry_of, stamp_wheel
 from wheelbuild.stores.directory import DirectoryStore
-from wheelbuild.stores.place import SCHEME, open_store
+from wheelbuild.stores.place import open_store
 from wheelbuild.tables import print_json, print_line, print_table
 from wheelbuild.thin_json import list_stale, thin_texts, write_thin_texts
 from wheelbuild.upload import upload
@@ -232,7 +232,7 @@ def run_run(arguments: argparse.Namespace) -> int:
     plan = plan_jobs(data, arguments, cells=arguments.cells)
     results = run_cells(plan.jobs, data=data, options=options)
     if arguments.note_failures:
-        note_failures(data, results)
+        note_failures(data.directory, [result.ending for result in results])
     rows = [_result_row(result) for result in results]
     rows += [{"cell": job.cell.label, "state": "fresh", "said": job.version} for job in plan.fresh]
     rows += [_known_row(job, failure) for job, failure in plan.known]

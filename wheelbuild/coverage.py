@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from wheelbuild.matrix import Exclusion
     from wheelbuild.plan import Job
 
-PAGE = "coverage.html"
 State = Literal["tested", "untested", "stale", "failing", "missing"]
 STATES: dict[State, str] = {
     "tested": "published, run on a GPU",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from apex_installer.model.report import SCHEMA
 from wheelbuild.errors import TestError, UsageError
-from wheelbuild.index.pages import render
+from wheelbuild.index.writing import write_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,7 @@ def add_evidence(path: Path, *, store: Store) -> Added:
             return Added(state="kept", entry=entry)
         store.put_entry(better := replace(entry, tests=tests))
         others = (other for other in held if other.sha256 != entry.sha256)
-        store.write_pages(render((*others, better)))
+        write_index((*others, better), store=store)
     return Added(state="added", entry=better)
 
 

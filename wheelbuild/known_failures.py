@@ -1,17 +1,20 @@
 """`known-failures.toml`: cells that cannot be built, each with its first error and its inputs.
 
 Such a cell is left out of the plan until its inputs change, so that a schedule neither spends
-hours on it again nor is red for it. The file is the farm's own: `run --note-failures` writes it.
+hours on it again nor is red for it. There may be two: one in the data folder, which
+`run --note-failures` keeps, and one in the index, which `gather` keeps and which so outlives the
+machines that met the failures.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wheelbuild.document import raise_faults, read_document
+from wheelbuild.document import parse_document, raise_faults
 from wheelbuild.errors import BuildError, RepairError, StampError, TestError
 from wheelbuild.retry import is_network
 
@@ -21,12 +24,12 @@ if TYPE_CHECKING:
 
     from wheelbuild.document import Document
     from wheelbuild.plan import Job
-    from wheelbuild.run import CellResult
 
 FILE = "known-failures.toml"
 HEADER = """\
-# Cells that cannot be built, with what they failed of. `wheelbuild run --note-failures` keeps this
-# file; `plan` leaves such a cell out until its inputs change, `--force` tries it again.
+# Cells that cannot be built, with what they failed of. `plan` leaves such a cell out until its
+# inputs change; `--force` tries it again. Kept by `wheelbuild run --note-failures` in the data
+# folder, by `wheelbuild gather` in the index.
 
 schema = 1
 """
@@ -36,6 +39,12 @@ NOTED = frozenset(error.__name__ for error in (BuildError, RepairError, StampErr
 """Errors that the same inputs would meet again; a network or a disk may be better next time."""
 MOST = 400
 """Characters of an error that are kept."""
+_MACHINE = re.compile(
+    r"no space left on device|disk quota exceeded|out of memory|memory exhausted|\bkilled\b|"
+    r"no cuda-capable device|no cuda gpus|driver|its test says",
+    re.IGNORECASE,
+)
+"""Words that blame the machine, its disk, memory or GPU: another one may do better."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +67,21 @@ class KnownFailure:
         return f"{self.cell}: {self.step} failed on {self.since}: {self.error}"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How one cell ended, as far as it matters here."""
+
+    cell: str
+    version: str
+    inputs: str
+    state: str
+    """`published` or `already`, else what it failed as."""
+    step: str
+    said: str
+    error: str
+    """Its class; empty where there was none."""
+
+
 def inputs_digest(job: Job) -> str:
     """sha256 over what decides whether the job fails: what its key reads, and what it must fit."""
     read = [job.key(""), job.policy, job.torch_index, job.requires]
@@ -71,10 +95,14 @@ def find_failure(job: Job, known: Iterable[KnownFailure]) -> KnownFailure | None
 
 
 def read_failures(folder: Path) -> tuple[KnownFailure, ...]:
-    """Read the data folder's file; none is an empty one. DataError lists every fault."""
-    if not (folder / FILE).is_file():
-        return ()
-    document = read_document(folder / FILE, file=FILE)
+    """Read the file of a data folder or an index; none is an empty one. DataError: every fault."""
+    path = folder / FILE
+    return parse_failures(path.read_text(encoding="utf-8")) if path.is_file() else ()
+
+
+def parse_failures(text: str) -> tuple[KnownFailure, ...]:
+    """Read the file's text; DataError lists every fault. Pure."""
+    document = parse_document(text, file=FILE)
     found = _parse(document)
     raise_faults([document])
     return found
@@ -100,30 +128,31 @@ def _parse(document: Document) -> tuple[KnownFailure, ...]:
 
 
 def note_results(
-    known: Iterable[KnownFailure], results: Iterable[CellResult], *, today: str
+    known: Iterable[KnownFailure], endings: Iterable[Ending], *, today: str
 ) -> tuple[KnownFailure, ...]:
     """What is known after a run: new failures in, cells that were built out. Pure."""
     found = {(one.cell, one.version): one for one in known}
-    for result in results:
-        job = result.job
-        place = (job.cell.label, job.version)
-        if result.state in {"published", "already"}:
+    for ending in endings:
+        place = (ending.cell, ending.version)
+        if ending.state in {"published", "already"}:
             found.pop(place, None)
-        elif _is_lasting(result):
+        elif _is_lasting(ending):
             found[place] = KnownFailure(
-                cell=job.cell.label,
-                version=job.version,
-                inputs=inputs_digest(job),
-                step=result.step,
-                error=_first_line(result.said),
+                cell=ending.cell,
+                version=ending.version,
+                inputs=ending.inputs,
+                step=ending.step,
+                error=_first_line(ending.said),
                 since=today,
             )
     return tuple(found[place] for place in sorted(found))
 
 
-def _is_lasting(result: CellResult) -> bool:
-    """Whether the same inputs would fail again; a step's own words may blame the network, too."""
-    return result.state == "failed" and result.error in NOTED and not is_network(result.said)
+def _is_lasting(ending: Ending) -> bool:
+    """Whether the same inputs would fail again; a step's own words may blame something else."""
+    if ending.state != "failed" or ending.error not in NOTED:
+        return False
+    return not is_network(ending.said) and _MACHINE.search(ending.said) is None
 
 
 def failures_text(known: Iterable[KnownFailure]) -> str:
@@ -137,7 +166,8 @@ def failures_text(known: Iterable[KnownFailure]) -> str:
 
 
 def write_failures(folder: Path, known: Iterable[KnownFailure]) -> Path:
-    """Write the data folder's file."""
+    """Write the file of a data folder or an index."""
+    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / FILE, failures_text(known))
     return folder / FILE
 

@@ -17,6 +17,7 @@ import apex_installer
 from apex_installer.errors import TrustError
 from apex_installer.model.entry import Document
 from wheelbuild.errors import IndexReadError, UsageError
+from wheelbuild.known_failures import FILE, parse_failures, read_failures
 from wheelbuild.stores.directory import DirectoryStore
 from wheelbuild.web import Web
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from apex_installer.model.cell import Cell
     from apex_installer.model.entry import Entry
+    from wheelbuild.known_failures import KnownFailure
 
 AT_ONCE = 8
 """Requests in flight: a document is small, and most of its time is the way."""
@@ -36,20 +38,41 @@ def read_entries(place: str, cells: Iterable[Cell], *, web: Web | None = None) -
     A document that a live index does not have means that nothing is published there; an index that
     has none at all must have a front page, else IndexReadError: a wrong address would rebuild all.
     """
-    parts = urlsplit(place)
-    if parts.scheme == "file":
-        return DirectoryStore(Path(unquote(parts.path))).entries()
-    if parts.scheme not in {"https", "http"}:
-        if "://" in place:
-            raise UsageError(f"--index {place}: a folder, or an https, http or file address")
-        return DirectoryStore(Path(place)).entries()
+    folder = _folder_of(place)
+    if folder is not None:
+        return DirectoryStore(folder).entries()
     names = document_names(cells)
-    root, reader = place if place.endswith("/") else f"{place}/", web or Web()
+    root, reader = _root(place), web or Web()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(lambda name: _read_document(root, name, reader), names))
     if names and all(one is None for one in found) and reader.get(f"{root}index.html") is None:
         raise IndexReadError(f"{root}index.html: not there: is this the address of an index?")
     return tuple(entry for listed in found for entry in listed or ())
+
+
+def read_known(place: str, *, web: Web | None = None) -> tuple[KnownFailure, ...]:
+    """What an index knows not to build; DataError where its file is none."""
+    folder = _folder_of(place)
+    if folder is not None:
+        return read_failures(folder)
+    page = (web or Web()).get(f"{_root(place)}{FILE}")
+    return parse_failures(page.content.decode("utf-8", "replace")) if page else ()
+
+
+def _folder_of(place: str) -> Path | None:
+    """None for a live index."""
+    parts = urlsplit(place)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    if parts.scheme in {"https", "http"}:
+        return None
+    if "://" in place:
+        raise UsageError(f"--index {place}: a folder, or an https, http or file address")
+    return Path(place)
+
+
+def _root(place: str) -> str:
+    return place if place.endswith("/") else f"{place}/"
 
 
 def document_names(cells: Iterable[Cell]) -> tuple[str, ...]:

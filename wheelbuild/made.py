@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from apex_installer.errors import InstallError
 from wheelbuild.engines.environment import find_environment
 from wheelbuild.errors import FarmError, UsageError
+from wheelbuild.known_failures import Ending, inputs_digest
 from wheelbuild.publish import publish
 from wheelbuild.run import RunOptions, Steps
 from wheelbuild.stamp import entry_of, evidence_path
@@ -47,11 +48,29 @@ class Made:
     """The wheel's file name, or the error."""
     seconds: int
     gpu: str = "untested"
+    error: str = ""
+    """Its class; empty where there was none."""
+    version: str = ""
+    inputs: str = ""
+    """Of the job; empty where no machine got so far."""
 
     @property
     def is_bad(self) -> bool:
         """Whether this cell makes a run red."""
         return self.state in {"failed", "bug"}
+
+    @property
+    def ending(self) -> Ending:
+        """What known-failures.toml is kept by."""
+        return Ending(
+            cell=self.cell,
+            version=self.version,
+            inputs=self.inputs,
+            state=self.state,
+            step=self.step,
+            said=self.said,
+            error=self.error,
+        )
 
 
 def make_cell(job: Job, *, data: FarmData, options: RunOptions, out: Path) -> Made:
@@ -61,19 +80,29 @@ def make_cell(job: Job, *, data: FarmData, options: RunOptions, out: Path) -> Ma
     folder.mkdir(parents=True)
     steps, started = Steps(job, data=data, options=options), time.monotonic()
     state: Literal["made", "failed", "bug"] = "made"
+    kind = ""
     try:
         wheel = steps.make()
         said = wheel.name
         for path in (wheel, evidence_path(wheel)):
             shutil.copy2(path, folder)
     except (FarmError, InstallError) as error:
-        state, said = "failed", str(error)
+        state, said, kind = "failed", str(error), type(error).__name__
         logger.error("%s: %s: %s", job.cell.label, steps.step, error)  # noqa: TRY400 - no traceback
     except Exception as error:
-        state, said = "bug", repr(error)
+        state, said, kind = "bug", repr(error), type(error).__name__
         logger.exception("%s: %s", job.cell.label, steps.step)
     seconds = round(time.monotonic() - started)
-    made = Made(cell=job.cell.label, state=state, step=steps.step, said=said, seconds=seconds)
+    made = Made(
+        cell=job.cell.label,
+        state=state,
+        step=steps.step,
+        said=said,
+        seconds=seconds,
+        error=kind,
+        version=job.version,
+        inputs=inputs_digest(job),
+    )
     if state == "made":
         made = replace(made, gpu=_gpu_of(folder / said))
     _write(made, folder)
@@ -106,7 +135,12 @@ def prove_on_gpu(made: Made, job: Job, *, data: FarmData, out: Path, cache: Path
     except (FarmError, InstallError) as error:
         seconds = made.seconds + round(time.monotonic() - started)
         proved = replace(
-            made, state="failed", step="test on a GPU", said=str(error), seconds=seconds
+            made,
+            state="failed",
+            step="test on a GPU",
+            said=str(error),
+            seconds=seconds,
+            error=type(error).__name__,
         )
     _write(proved, folder)
     return proved
@@ -125,7 +159,8 @@ def publish_made(results: Iterable[Made], *, out: Path, store: Store, force: boo
             ended.append(replace(made, state=published.state, step="publish"))
         except (FarmError, InstallError) as error:
             logger.error("%s: publish: %s", made.cell, error)  # noqa: TRY400 - no traceback
-            ended.append(replace(made, state="failed", step="publish", said=str(error)))
+            kind = type(error).__name__
+            ended.append(replace(made, state="failed", step="publish", said=str(error), error=kind))
     return ended
 
 

@@ -10,30 +10,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wheelbuild.coverage import PAGE, cover, coverage_page, coverage_text
+from wheelbuild.coverage import cover, coverage_page, coverage_text
 from wheelbuild.data import load_data
-from wheelbuild.discover import FILE, propose
 from wheelbuild.errors import EXIT_DONE, UsageError
 from wheelbuild.estimate import ASSUMED, NOTHING, Estimate, estimate_jobs, estimate_text
 from wheelbuild.evidence import add_evidence
 from wheelbuild.index.overview import gpu_evidence
-from wheelbuild.index.pages import render
+from wheelbuild.index.paths import COVERAGE
+from wheelbuild.index.writing import write_index
 from wheelbuild.known_failures import (
+    Ending,
     KnownFailure,
     find_failure,
     note_results,
     read_failures,
     write_failures,
-    write_whole,
 )
-from wheelbuild.live_index import read_entries
+from wheelbuild.live_index import read_entries, read_known
 from wheelbuild.misses import count_misses
 from wheelbuild.order import group_jobs, order_jobs
 from wheelbuild.plan import choose_rows, make_plan
 from wheelbuild.stores.directory import DirectoryStore
 from wheelbuild.tables import print_json, print_line, print_table
-from wheelbuild.upstream import read_upstream
-from wheelbuild.web import Web
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
 
     from wheelbuild.data import FarmData
     from wheelbuild.plan import Job, Plan
-    from wheelbuild.run import CellResult
+    from wheelbuild.stores.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -87,53 +85,17 @@ def run_plan(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def run_discover(arguments: argparse.Namespace) -> int:
-    """Find builds of torch that the matrix does not know; prints the change to matrix.toml."""
-    data = load_data(arguments.data)
-    path = data.directory / FILE
-    text, today = path.read_text(encoding="utf-8"), f"{datetime.now(UTC):%Y-%m-%d}"
-    found = read_upstream(
-        web=Web(),
-        pypi=arguments.pypi_url,
-        pytorch=arguments.pytorch_url,
-        cudas={*data.toolkits.toolkits, *(row.cell.cuda for row in data.matrix.rows)},
-        least=arguments.since,
-        platform=data.matrix.platform,
-    )
-    proposal = propose(text, data, found.builds, today=today)
-    for build in found.builds:
-        logger.info("torch %s: %s (%s)", build.text, " ".join(build.pythons), build.index)
-    for note in (*found.notes, *proposal.notes):
-        logger.info("%s", note)
-    logger.info("%d cells proposed", len(proposal.cells))
-    if arguments.write and proposal.diff:
-        write_whole(path, proposal.after)
-    if arguments.json:
-        builds = [
-            {"torch": one.text, "pythons": list(one.pythons), "index": one.index}
-            for one in found.builds
-        ]
-        notes = [*found.notes, *proposal.notes]
-        print_json({"found": builds, "cells": list(proposal.cells), "notes": notes})
-    elif proposal.diff:
-        print_line(proposal.diff.rstrip("\n"))
-    return EXIT_DONE
-
-
 def run_coverage(arguments: argparse.Namespace) -> int:
     """Show each wanted cell: published, tested on which GPU, failing and why, or missing."""
     data = load_data(arguments.data)
     if arguments.write and "://" in arguments.index:
         raise UsageError(f"--write {arguments.index}: only a folder can be written; use --out FILE")
     entries = read_entries(arguments.index, [row.cell for row in data.matrix.rows])
-    cells = cover(data, entries, read_failures(data.directory))
-    page = coverage_page(cells, data.matrix.exclusions)
+    cells = cover(data, entries, _known(data, arguments.index))
     if arguments.write:
-        store = DirectoryStore(Path(arguments.index))
-        with store.locked():
-            store.write_pages({**render(store.entries()), PAGE: page})
+        write_coverage(data, store=DirectoryStore(Path(arguments.index)))
     if arguments.out:
-        arguments.out.write_bytes(page)
+        arguments.out.write_bytes(coverage_page(cells, data.matrix.exclusions))
     logger.info("%s", coverage_text(cells))
     columns = ("cell", "state", "evidence", "version", "why")
     print_table([asdict(one) for one in cells], columns=columns, as_json=arguments.json)
@@ -168,19 +130,33 @@ def plan_jobs(data: FarmData, arguments: argparse.Namespace, *, cells: Sequence[
         force=arguments.force,
     )
     misses = _read_misses(getattr(arguments, "misses", None), data)
-    failures = () if arguments.force else read_failures(data.directory)
-    planned = _split(plan, failures, misses)
+    planned = _split(plan, () if arguments.force else _known(data, place), misses)
     for _, failure in planned.known:
         logger.info("left out until its inputs change: %s", failure.line)
     return planned
 
 
-def note_failures(data: FarmData, results: Iterable[CellResult]) -> None:
-    """Keep what failed in known-failures.toml, and take out what was built."""
-    known = read_failures(data.directory)
-    noted = note_results(known, results, today=f"{datetime.now(UTC):%Y-%m-%d}")
+def write_coverage(data: FarmData, *, store: Store) -> None:
+    """Render the page of coverage into an index, as it is now, and lead to it."""
+    with store.locked():
+        entries = store.entries()
+        cells = cover(data, entries, _known(data, str(store.directory)))
+        page = coverage_page(cells, data.matrix.exclusions)
+        write_index(entries, store=store, beside={COVERAGE: page})
+
+
+def note_failures(folder: Path, endings: Iterable[Ending]) -> tuple[KnownFailure, ...]:
+    """Keep what failed in the folder's known-failures.toml, and take out what was built."""
+    known = read_failures(folder)
+    noted = note_results(known, endings, today=f"{datetime.now(UTC):%Y-%m-%d}")
     if noted != known:
-        logger.info("noted: %s", write_failures(data.directory, noted))
+        logger.info("noted: %s", write_failures(folder, noted))
+    return noted
+
+
+def _known(data: FarmData, place: str) -> tuple[KnownFailure, ...]:
+    """What the data folder knows, and what the index knows."""
+    return (*read_failures(data.directory), *read_known(place))
 
 
 def _split(plan: Plan, failures: Sequence[KnownFailure], misses: dict[str, int]) -> Planned:

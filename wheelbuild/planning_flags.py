@@ -38,6 +38,8 @@ def _note_failures(parser: argparse.ArgumentParser) -> None:
 def _discover(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--write", action="store_true", help="write matrix.toml too")
+    text = "open or renew one pull request with the change, in the repository of --store"
+    add("--propose", action="store_true", help=text)
     text = f"simple index that has torch (default: PIP_INDEX_URL, else {PYPI})"
     pypi = os.environ.get("PIP_INDEX_URL") or PYPI
     add("--pypi-url", metavar="URL", type=_url, default=pypi, help=text)

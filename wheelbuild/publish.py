@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from wheelbuild.errors import PublishError, UsageError
 from wheelbuild.index.admission import check_wheel
 from wheelbuild.index.builds import newest_build, next_build_tag
-from wheelbuild.index.pages import render
 from wheelbuild.index.trust import check_trust
+from wheelbuild.index.writing import write_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,7 +60,7 @@ def publish(
             store.put_entry(kept := _with_evidence(standing, entry.tests))
         else:
             kept = standing
-        pages = store.write_pages(render(_with(kept, held)))
+        pages = write_index(_with(kept, held), store=store)
     state: Literal["published", "already"] = "already" if standing else "published"
     logger.info("%s: %s", kept.file, state)
     return Published(state=state, entry=kept, pages=pages)
@@ -94,7 +94,7 @@ def find_standing(entry: Entry, held: Iterable[Entry], *, force: bool) -> Entry 
 def reindex(*, store: Store) -> tuple[str, ...]:
     """Render all pages from the entries; return those that changed."""
     with store.locked():
-        return store.write_pages(render(store.entries()))
+        return write_index(store.entries(), store=store)
 
 
 def yank(file: str, *, reason: str | None, store: Store) -> Published:
@@ -114,7 +114,7 @@ def yank(file: str, *, reason: str | None, store: Store) -> Published:
         if entry != held[file]:
             state = "published"
             store.put_entry(entry)
-        pages = store.write_pages(render(_with(entry, held.values())))
+        pages = write_index(_with(entry, held.values()), store=store)
         return Published(state=state, entry=entry, pages=pages)
 
 

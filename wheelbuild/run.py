@@ -23,6 +23,7 @@ from apex_installer.errors import InstallError
 from wheelbuild.build import BuildOptions, build_cell, find_request
 from wheelbuild.command import end_commands
 from wheelbuild.errors import EXIT_BUG, EXIT_DONE, EXIT_STEP, FarmError
+from wheelbuild.known_failures import Ending, inputs_digest
 from wheelbuild.publish import publish
 from wheelbuild.repair import repair_wheel
 from wheelbuild.stamp import entry_of, stamp_wheel
@@ -68,6 +69,19 @@ class CellResult:
     """From the build's begin, with what it waited for others."""
     error: str = ""
     """Its class; empty where there was none."""
+
+    @property
+    def ending(self) -> Ending:
+        """What known-failures.toml is kept by."""
+        return Ending(
+            cell=self.job.cell.label,
+            version=self.job.version,
+            inputs=inputs_digest(self.job),
+            state=self.state,
+            step=self.step,
+            said=self.said,
+            error=self.error,
+        )
 
 
 def run_cells(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from apex_installer.get.sources import DOCUMENT, SCHEMA
 from wheelbuild.engines.toolkit import fetch_wheels
-from wheelbuild.index.pages import render
+from wheelbuild.index.writing import write_index
 from wheelbuild.source import Source, copy_source, find_ref_source
 
 if TYPE_CHECKING:
@@ -98,4 +98,4 @@ def _add_row(commit: str, row: dict[str, Any], *, store: Store) -> None:
     known = json.loads(text)["sources"] if text else {}
     sources = dict(sorted({**known, commit: row}.items()))
     document = json.dumps({"schema": SCHEMA, "sources": sources}, indent=1) + "\n"
-    store.write_pages({**render(store.entries()), DOCUMENT: document.encode()})
+    write_index(store.entries(), store=store, beside={DOCUMENT: document.encode()})

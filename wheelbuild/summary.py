@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from wheelbuild.made import Made
 
@@ -13,18 +13,29 @@ NO_GPU = (
     "No GPU has run these wheels: they are published as **untested**. Name a runner with a GPU by "
     "the repository variable `GPU_RUNNER`."
 )
+NOTED = (
+    "Not tried again until its inputs change, or by hand with *force*, since the same inputs would "
+    "fail again: "
+)
 _LONGEST = 500
 _FRAME = str.maketrans({"|": "\\|", "\n": " ", "\r": " ", "`": "'", "<": "&lt;", "@": "&#64;"})
 
 
-def summarize_results(results: Sequence[Made], *, pages_url: str) -> str:
-    """Markdown: what failed first, then what was published, then how to install it."""
+def summarize_results(
+    results: Sequence[Made], *, pages_url: str, noted: Collection[str] = ()
+) -> str:
+    """Markdown: what failed first, then what was published, then how to install it.
+
+    `noted`: cells whose failures are known from now on.
+    """
     bad = [made for made in results if made.is_bad]
     good = [made for made in results if not made.is_bad]
     parts = [_heading(bad=len(bad), good=len(good))]
     if bad:
         rows = ((made.cell, made.step, first_error(made.said)) for made in bad)
         parts.append(_table(("cell", "failed at", "first error"), rows))
+        if lasting := [f"`{made.cell}`" for made in bad if made.cell in noted]:
+            parts.append(f"{NOTED}{', '.join(lasting)}")
     if good:
         known = [(made.cell, str(made.state), made.gpu, made.said) for made in good]
         parts.append(_table(("cell", "state", "GPU", "wheel"), known))
@@ -52,7 +63,12 @@ def _known(lines: Sequence[str]) -> list[str]:
     if not lines:
         return []
     head = "\nKnown not to build, left out until their inputs change:\n"
-    return [head, *(f"- {first_error(line).translate(_FRAME)}" for line in lines)]
+    return [head, *(f"- {as_text(first_error(line))}" for line in lines)]
+
+
+def as_text(said: str) -> str:
+    """What somebody else wrote, as text in Markdown: no markup, no table's frame, nobody called."""
+    return said.translate(_FRAME)
 
 
 def first_error(said: str) -> str:
@@ -63,10 +79,10 @@ def first_error(said: str) -> str:
 
 def _heading(*, bad: int, good: int) -> str:
     if not bad and not good:
-        return "## Nothing to build: the index holds every wanted cell, and all are fresh"
+        return "## Nothing to build: what is wanted is in the index, or known not to build"
     return f"## {good} published, {bad} failed"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([cell.translate(_FRAME) for cell in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *([as_text(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelbuild.commands import build_options
@@ -15,19 +14,21 @@ from wheelbuild.github.api import Api, Refused
 from wheelbuild.github.branch import PagesBranch
 from wheelbuild.github.installer import release_installer
 from wheelbuild.github.releases import Releases
-from wheelbuild.github.repository import Repository
+from wheelbuild.github.repository import find_repository
 from wheelbuild.made import Made, cut_off, make_cell, prove_on_gpu, publish_made, read_made
 from wheelbuild.plan import make_plan
-from wheelbuild.planning_commands import plan_jobs
+from wheelbuild.planning_commands import note_failures, plan_jobs, write_coverage
 from wheelbuild.run import RunOptions
 from wheelbuild.stores.directory import DirectoryStore
-from wheelbuild.stores.place import SCHEME, open_store
+from wheelbuild.stores.place import open_store
 from wheelbuild.summary import first_error, summarize_plan, summarize_results
 from wheelbuild.tables import print_line, print_table
+from wheelbuild.workflow_files import append_output, append_summary
 
 if TYPE_CHECKING:
     import argparse
 
+    from wheelbuild.github.repository import Repository
     from wheelbuild.plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -45,14 +46,14 @@ def run_jobs(arguments: argparse.Namespace) -> int:
     cells = [job.cell.label for job in plan.jobs]
     taken = cells[:MOST_JOBS]
     text = json.dumps(taken)
-    _append("GITHUB_OUTPUT", f"cells={text}\n")
+    append_output("cells", text)
     summary = summarize_plan(
         taken,
         fresh=len(plan.fresh),
         left=len(cells) - len(taken),
         known=[failure.line for _, failure in plan.known],
     )
-    _append("GITHUB_STEP_SUMMARY", summary)
+    append_summary(summary)
     print_line(text)
     return EXIT_DONE
 
@@ -85,21 +86,27 @@ def run_prove(arguments: argparse.Namespace) -> int:
 
 def run_gather(arguments: argparse.Namespace) -> int:
     """Publish what `make` left here or elsewhere; says of each cell that failed its first error."""
-    repository = _repository(arguments)
+    repository = find_repository(arguments.store, os.environ)
     store = open_store(arguments.index, arguments.store, environ=os.environ)
     results = _read(arguments)
     known = {made.cell for made in results}
     missing = [cut_off(cell) for cell in _expected(arguments) if cell not in known]
     ended = publish_made(results, out=arguments.out, store=store, force=arguments.force)
+    noted = note_failures(arguments.index, [made.ending for made in ended])
+    write_coverage(load_data(arguments.data), store=store)
     _show(arguments, [*ended, *missing])
-    summary = summarize_results([*ended, *missing], pages_url=_pages_url(arguments, repository))
-    _append("GITHUB_STEP_SUMMARY", summary)
+    summary = summarize_results(
+        [*ended, *missing],
+        pages_url=_pages_url(arguments, repository),
+        noted={one.cell for one in noted},
+    )
+    append_summary(summary)
     return _exit_code([*ended, *missing])
 
 
 def run_pages(arguments: argparse.Namespace) -> int:
     """Fetch the branch that GitHub Pages serves into the index's folder, or push it back."""
-    repository = _repository(arguments)
+    repository = find_repository(arguments.store, os.environ)
     branch = PagesBranch(repository, arguments.index.absolute())
     if arguments.direction == "fetch":
         print_line("fetched" if branch.fetch() else "new")
@@ -113,7 +120,7 @@ def run_pages(arguments: argparse.Namespace) -> int:
 
 def run_release_installer(arguments: argparse.Namespace) -> int:
     """Release apex-install.pyz, as `zipapp` packed it, and its sha256 in the repository."""
-    releases = Releases(Api(_repository(arguments)))
+    releases = Releases(Api(find_repository(arguments.store, os.environ)))
     released = release_installer(arguments.zipapp, releases=releases)
     print_line("released" if released else "already")
     return EXIT_DONE
@@ -137,13 +144,6 @@ def _expected(arguments: argparse.Namespace) -> list[str]:
         return [str(cell) for cell in json.loads(arguments.expect or "[]")]
     except ValueError as error:
         raise UsageError(f"--expect: not a list of cells as JSON: {error}") from error
-
-
-def _repository(arguments: argparse.Namespace) -> Repository:
-    place = arguments.store or ""
-    if not place.startswith(SCHEME):
-        raise UsageError(f"--store {SCHEME}owner/name says in which repository")
-    return Repository.read(place.removeprefix(SCHEME), environ=os.environ)
 
 
 def _pages_url(arguments: argparse.Namespace, repository: Repository) -> str:
@@ -183,10 +183,3 @@ def _exit_code(results: list[Made]) -> int:
     if "bug" in states:
         return EXIT_BUG
     return EXIT_STEP if "failed" in states else EXIT_DONE
-
-
-def _append(variable: str, text: str) -> None:
-    """To the file that the workflow names; at home there is none."""
-    if path := os.environ.get(variable):
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(text)

@@ -169,6 +169,11 @@ def test_nothing_is_done_twice(faked: Project) -> None:
     assert faked.done() == []
 
 
+def stamp_of(project: Project) -> str:
+    """What is installed."""
+    return (project.folder / ".venv/farm-stamp").read_text().rstrip("\n")
+
+
 @pytest.mark.parametrize("file", ["pyproject.toml", "installer/pyproject.toml"])
 def test_a_changed_pyproject_is_installed_again(faked: Project, file: str) -> None:
     faked.run("plan")
@@ -186,6 +191,19 @@ def test_the_tests_add_their_packages_which_serve_all_commands(faked: Project) -
     assert faked.done() == ["pip"]
     faked.run("plan")
     assert faked.done() == []
+
+
+def test_a_container_engine_adds_what_drives_it(faked: Project) -> None:
+    """cibuildwheel is no small thing: who builds without it does not install it."""
+    faked.run("make", "a-cell", "--engine", "local")
+    assert stamp_of(faked).endswith(" ")
+    faked.done()
+    faked.run("make", "a-cell", "--engine", "container", "--image", "x")
+    assert stamp_of(faked).endswith(" [container]")
+    assert faked.done() == ["pip"]
+    for words in (("run", "a-cell", "--engine=podman"), ("plan",)):
+        faked.run(*words)
+        assert faked.done() == []
 
 
 @pytest.mark.parametrize("installed_before", [False, True], ids=["first call", "upgrade"])

@@ -113,7 +113,7 @@ def test_building_again_starts_no_compiler_and_gives_the_same_wheel(farm: Farm) 
 
 def test_a_forced_run_takes_the_next_build_tag(farm: Farm, tmp_path: Path) -> None:
     copy = Farm(tmp_path / "farm", farm.python, farm.cuda_home)
-    shutil.copytree(farm.folder, copy.folder)
+    shutil.copytree(farm.folder, copy.folder, symlinks=True)
     words = ["run", CELL, "--arch", "9.0", "--python", str(farm.python), "--force", "--json"]
     (row,) = json.loads(copy.run(*words).stdout)
     assert row["state"] == "published"

@@ -31,7 +31,7 @@ from support.cuda_mirror import build_requirement_names, cuda_mirror, pip_downlo
 from support.machine import SMALL
 from wheelbuild.cli import main as farm
 from wheelbuild.data import load_data
-from wheelbuild.engines.toolkit import fetch_parts
+from wheelbuild.engines.toolkit import fetch_wheels
 from wheelbuild.serve import IndexServer
 from wheelbuild.thin_json import toolkits_json
 
@@ -61,7 +61,8 @@ def redist(mirror: Path) -> Iterator[str]:
 def pypi(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The wheels of CUDA 13.0's toolkit, its runtime's headers and the build requirements."""
     pinned = load_data().toolkits.toolkits[(13, 0)]
-    parts = fetch_parts(pinned, into=cache / "toolkits" / "parts")
+    folder = cache / "toolkits" / "parts"
+    parts = fetch_wheels(pinned.parts, into=folder, name="CUDA 13.0")
     headers = [f"{one.name}=={one.version}" for one in pinned.headers if one.name == RUNTIME]
     more = pip_download([*headers, *build_requirement_names()], into=cache / "toolkits" / "parts")
     folder = tmp_path_factory.mktemp("pypi")

@@ -19,6 +19,8 @@ from support.fake_github import REPOSITORY as NAME
 from support.machine import REPOSITORY as SOURCE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from support.fake_github import FakeGitHub
 
 _CHECKOUT = 'test -e farm || cp -a "$STUB_REPOSITORY/." .'
@@ -92,25 +94,41 @@ class Workflows:
         subprocess.run([*git, "remote", "add", "origin", origin], check=True)
         subprocess.run([*git, "add", "."], check=True)
         subprocess.run([*git, *who, "commit", "-q", "-m", "first"], check=True)
+        subprocess.run([*git, "push", "-q", str(self.github.git), "main"], check=True)
 
-    def run(self, event: str, workflow: str, **inputs: str) -> Ran:
+    def run(
+        self,
+        event: str,
+        workflow: str,
+        *,
+        variables: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] | None = None,
+        **inputs: str,
+    ) -> Ran:
+        """`variables` are the repository's, `environ` is what the runners have."""
         artifacts = self.folder / "artifacts"
         shutil.rmtree(artifacts, ignore_errors=True)
         noted = [self.folder / name for name in ("summary.md", "commands", "attested")]
         for path in noted:
             path.unlink(missing_ok=True)
         words = [self.act, event, "-W", f".github/workflows/{workflow}", "--pull=false"]
-        words += ["-P", "ubuntu-24.04=-self-hosted", "-P", "ubuntu-22.04=-self-hosted"]
+        labels = {"ubuntu-24.04", "ubuntu-22.04"}
+        for name, value in (variables or {}).items():
+            words += ["--var", f"{name}={value}"]
+            labels |= {value} if name.endswith("_RUNNER") else set()
+        for label in sorted(labels):
+            words += ["-P", f"{label}=-self-hosted"]
         words += ["-s", f"GITHUB_TOKEN={self.github.environ()['GITHUB_TOKEN']}"]
         for name, value in inputs.items():
             words += ["--input", f"{name}={value}"]
-        environ = {
+        known = {
+            **(environ or {}),
             "STUB_REPOSITORY": str(self.repository),
             "STUB_ARTIFACTS": str(artifacts),
             "STUB_COMMANDS": str(noted[1]),
             "STUB_ATTESTED": str(noted[2]),
         }
-        for name, value in environ.items():
+        for name, value in known.items():
             words += ["--env", f"{name}={value}"]
         text = (self.repository / ".github/workflows" / workflow).read_text()
         for name in sorted(set(re.findall(r"uses: (\S+@\S+)", text))):

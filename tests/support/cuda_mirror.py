@@ -172,6 +172,24 @@ def _write_pins(folder: Path) -> None:
     (folder / "toolkits.json").write_text(json.dumps(pins, indent=1), encoding="utf-8")
 
 
+def write_mirrored_toolkits(mirror: Path, path: Path) -> None:
+    """A data folder's toolkits.toml as ours is; the archives of 12.4 are the mirror's."""
+    ours = load_data()
+    text = (ours.directory / "toolkits.toml").read_text(encoding="utf-8")
+    pinned = ours.toolkits.toolkits[(12, 4)]
+    made = json.loads((mirror / "toolkits.json").read_text(encoding="utf-8"))
+    start = text.index(f'release = "{RELEASE}"')
+    before, block = text[:start], text[start:]
+    block = block.replace(pinned.base_url, f"{(mirror / 'redist').as_uri()}/", 1)
+    for part, other in zip(pinned.parts, made["toolkits"][CUDA]["parts"], strict=True):
+        assert part.sha256 in block
+        block = block.replace(part.file, other["file"], 1)
+        block = block.replace(part.sha256, other["sha256"], 1)
+        block = block.replace(f"size = {part.size}\n", f"size = {other['size']}\n", 1)
+    path.unlink(missing_ok=True)
+    path.write_text(before + block, encoding="utf-8")
+
+
 def pypi_mirror(folder: Path, wheels: Iterable[Path]) -> Path:
     """A simple index of these files: `<folder>/simple/<name>/index.html` (PEP 503)."""
     files = folder / "files"

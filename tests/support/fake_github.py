@@ -4,7 +4,9 @@ What it does as GitHub does, since the farm must live with it: an asset's name t
 refused with 422 `already_exists`; an upload that breaks off leaves an asset in state `starter`,
 which takes the name; `+` in a query is a blank, and runs of odd characters become one dot; lists
 come in pages; uploads go to a host of their own; a download is a redirect to yet another one; a
-draft is found by no tag; asked too often, it answers 403 with Retry-After.
+draft is found by no tag; asked too often, it answers 403 with Retry-After; a second open pull
+request from one branch is refused with 422, and any from a workflow with 403 unless the setting
+allows it.
 
 Each request can be met with a fault: `github.faults[n]` is called before the n-th (from 0) is
 handled; what it returns says what becomes of it.
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 TOKEN = "ghs_" + 36 * "T"
 REPOSITORY = "Someone/farm"
+_OWNER = REPOSITORY.partition("/")[0]
 _BACKEND = "/usr/lib/git-core/git-http-backend"
 
 
@@ -67,6 +70,16 @@ class Release:
 
 
 @dataclass
+class PullRequest:
+    number: int
+    head: str
+    title: str
+    body: str
+    state: str = "open"
+    merged_at: str | None = None
+
+
+@dataclass
 class FakeGitHub:
     folder: Path
     page: int = 100
@@ -77,6 +90,9 @@ class FakeGitHub:
     releases: dict[int, Release] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     faults: dict[int, Fault] = field(default_factory=dict)
+    pulls: list[PullRequest] = field(default_factory=list)
+    may_open_pulls: bool = True
+    """The setting "Allow GitHub Actions to create and approve pull requests"."""
     builds: int = 0
     """How often Pages were asked to be built."""
     strangers: list[str] = field(default_factory=list)
@@ -125,6 +141,10 @@ class FakeGitHub:
     def rename(self, name: str) -> str:
         kept = "" if not self.keeps_plus else "+"
         return re.sub(rf"[^A-Za-z0-9@_.{kept}-]+", ".", name)
+
+    def has_branch(self, branch: str) -> bool:
+        words = ["git", "-C", str(self.git), "rev-parse", "--quiet", "--verify", branch]
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
     def checkout(self, branch: str) -> Path | None:
         """The branch's tree as a folder, or None where there is no such branch."""
@@ -314,6 +334,37 @@ class _Api(_Handler):
         self.github.builds += 1
         self.send(201, {"status": "queued"})
 
+    def show_repository(self, _query: object, _body: object) -> None:
+        self.send(200, {"full_name": REPOSITORY, "default_branch": "main"})
+
+    def list_pulls(self, query: dict[str, list[str]], _body: object) -> None:
+        state, (head,) = query.get("state", ["open"])[0], query["head"]
+        found = [one for one in self.github.pulls if head == f"{_OWNER}:{one.head}"]
+        chosen = [one for one in found if state in {"all", one.state}]
+        self.paginate([self._pull(one) for one in reversed(chosen)], query)
+
+    def open_pull(self, _query: object, body: dict[str, Any]) -> None:
+        if not self.github.may_open_pulls:
+            said = "GitHub Actions is not permitted to create or approve pull requests."
+            self.refuse(403, said)
+        elif any((one.head, one.state) == (body["head"], "open") for one in self.github.pulls):
+            self.refuse(422, "Validation Failed", "custom")
+        elif not self.github.has_branch(body["head"]) or body["base"] != "main":
+            self.refuse(422, "Validation Failed", "invalid")
+        else:
+            made = PullRequest(self.github.number(), body["head"], body["title"], body["body"])
+            self.github.pulls.append(made)
+            self.send(201, self._pull(made))
+
+    def change_pull(self, _query: object, body: dict[str, Any], number: str) -> None:
+        pull = next(one for one in self.github.pulls if one.number == int(number))
+        pull.title, pull.body = body.get("title", pull.title), body.get("body", pull.body)
+        self.send(200, self._pull(pull))
+
+    def _pull(self, pull: PullRequest) -> dict[str, Any]:
+        url = f"{self.github.url}/{REPOSITORY}/pull/{pull.number}"
+        return {**vars(pull), "html_url": url, "head": {"ref": pull.head}}
+
     def shown(self, release: Release) -> dict[str, Any]:
         upload = f"http://127.0.0.1:{self.github.upload_port}/repos/{REPOSITORY}/releases"
         return {
@@ -379,6 +430,10 @@ _ROUTES: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("GET", r"/releases/(\d+)/assets", _Api.list_assets),
     ("DELETE", r"/releases/assets/(\d+)", _Api.delete_asset),
     ("POST", r"/pages/builds", _Api.build_pages),
+    ("GET", r"", _Api.show_repository),
+    ("GET", r"/pulls", _Api.list_pulls),
+    ("POST", r"/pulls", _Api.open_pull),
+    ("PATCH", r"/pulls/(\d+)", _Api.change_pull),
 )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import http.server
+import json
 import threading
 from typing import TYPE_CHECKING, Self
+
+from wheelbuild.serve import JSON_API
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +49,16 @@ class ReplayServer(http.server.ThreadingHTTPServer):
     ) -> None:
         self.shutdown()
         self.server_close()
+
+
+def replay_torch(*releases: str) -> ReplayServer:
+    """PyPI on the day when these torches are there, in our own words: CUDA 13.0, Python 3.12."""
+    names = [f"torch-{one}-cp312-cp312-manylinux_2_28_x86_64.whl" for one in releases]
+    files = [{"filename": name, "url": f"/files/{name}", "yanked": False} for name in names]
+    metadata = "Metadata-Version: 2.1\nName: torch\nRequires-Dist: cuda-toolkit[cudart]==13.0.3\n\n"
+    sidecars = {f"/files/{name}.metadata": ("text/plain", metadata.encode()) for name in names}
+    page = json.dumps({"files": files}).encode()
+    return ReplayServer({"/simple/torch/": (JSON_API, page), **sidecars})
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

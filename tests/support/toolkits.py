@@ -9,10 +9,10 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apex_installer.make.compose import compose_toolkit as compose
-from apex_installer.model.arch import parse_version
+from apex_installer.make.compose import complete_toolkit
+from support.torch_environments import lock
 from wheelbuild.data import load_data
-from wheelbuild.engines.toolkit import fetch_parts
+from wheelbuild.engines.toolkit import find_or_fetch
 
 if TYPE_CHECKING:
     from support.torch_environments import TorchEnvironment
@@ -47,19 +47,14 @@ def nvcc_release(home: Path) -> str | None:
 
 
 def find_or_compose_toolkit(cuda: str, *, torch: TorchEnvironment, cache: Path) -> Path:
-    """The toolkit's home, with `bin/nvcc` in it."""
-    return find_nvcc_home(cuda) or compose_toolkit(cuda, torch=torch, cache=cache)
-
-
-def compose_toolkit(cuda: str, *, torch: TorchEnvironment, cache: Path) -> Path:
-    """Composed once and shared: what a farm does where there is no CUDA, done by the same code."""
-    pinned = load_data().toolkits.get(parse_version(cuda))
-    assert pinned is not None, f"toolkits.toml pins no CUDA {cuda}"
-    parts = fetch_parts(pinned, into=cache / "toolkits" / "parts")
-    home = compose(
-        cuda,
-        torch=str(torch.site_packages / "torch"),
-        parts={name: str(path) for name, path in parts.items()},
-        into=str(cache / "toolkits" / f"{cuda}-for-tests"),
-    ).home
-    return Path(home)
+    """The toolkit's home, with `bin/nvcc` in it; what is not here is made once, as a farm does."""
+    found = find_nvcc_home(cuda)
+    if found:
+        return found
+    folder = cache / "toolkits"
+    fetched = find_or_fetch(cuda, toolkits=load_data().toolkits, folder=folder)
+    torch_directory = str(torch.site_packages / "torch")
+    into = folder / f"{cuda}-for-tests"
+    with lock(into.with_name(f"{into.name}.lock")):
+        made = complete_toolkit(fetched, torch_directory=torch_directory, into=str(into))
+    return Path(made.home)

@@ -32,7 +32,7 @@ class LocalEngine:
     def equip(
         self, job: Job, environment: BuildEnvironment, *, toolkits: Toolkits, cache: Path
     ) -> Tools:
-        """A toolkit that is here, else a composed one; CellError names what is missing."""
+        """A toolkit that is here, else a fetched one; CellError names what is missing."""
         toolkit = prepare_toolkit(job, environment.torch, toolkits=toolkits, cache=cache)
         objects = objects_folder(
             cache,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import requests
 
 from wheelbuild.errors import PublishError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from wheelbuild.github.repository import Repository
 
@@ -54,9 +54,10 @@ class Api:
         """
         return _json(self._send(method, self._url(path), may_repeat=method != "POST", json=body))
 
-    def pages(self, path: str) -> Iterator[Any]:
+    def pages(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[Any]:
         """Every item of a list, page by page."""
-        url: str | None = self._url(f"{path}?per_page=100")
+        words = urlencode({**(query or {}), "per_page": "100"})
+        url: str | None = self._url(f"{path}?{words}")
         while url:
             response = self._send("GET", url, may_repeat=True)
             yield from _json(response)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TOKEN = "GITHUB_TOKEN"  # noqa: S105 - the variable's name
+SCHEME = "github:"
+"""How a store says that it is a repository: `github:owner/name`."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -53,6 +55,13 @@ class Repository:
     def redact(self, text: str) -> str:
         """`text` without the token, whoever wrote it there."""
         return text.replace(self.token, "***")
+
+
+def find_repository(place: str | None, environ: Mapping[str, str]) -> Repository:
+    """Of a store `github:owner/name`; UsageError for another one."""
+    if not place or not place.startswith(SCHEME):
+        raise UsageError(f"--store {SCHEME}owner/name says in which repository")
+    return Repository.read(place.removeprefix(SCHEME), environ=environ)
 
 
 def pages_url(name: str) -> str:

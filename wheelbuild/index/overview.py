@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from apex_installer.pick import entry_architectures
 from wheelbuild.index.html import fill_template
 from wheelbuild.index.listing import newest_version
-from wheelbuild.index.paths import python_tag, rebase
+from wheelbuild.index.paths import COVERAGE, python_tag, rebase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,9 +64,16 @@ class Section:
         return self.path.replace("/", "-")
 
 
-def overview_page(listings: Iterable[Listing]) -> bytes:
-    """Bytes of `index.html`. The index's own address is filled in by the reader's browser."""
-    return fill_template("overview.html", sections=[_section(listing) for listing in listings])
+def overview_page(listings: Iterable[Listing], *, covered: bool) -> bytes:
+    """Bytes of `index.html`. The index's own address is filled in by the reader's browser.
+
+    `covered`: whether it leads to the page of coverage.
+    """
+    return fill_template(
+        "overview.html",
+        sections=[_section(listing) for listing in listings],
+        coverage=COVERAGE if covered else "",
+    )
 
 
 def gpu_evidence(entry: Entry) -> str:

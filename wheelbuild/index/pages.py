@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from apex_installer.model.entry import Entry
 
 
-def render(entries: Iterable[Entry]) -> Mapping[str, bytes]:
+def render(entries: Iterable[Entry], *, covered: bool = False) -> Mapping[str, bytes]:
     """Path -> bytes of every page, in the order to write them: what leads to a page comes after it.
 
-    An entry's `url` is relative to the index's root, or absolute. PublishError, every fault at
-    once, for an entry that no page may hold.
+    An entry's `url` is relative to the index's root, or absolute. `covered`: whether the front
+    page leads to one of coverage. PublishError, every fault at once, for an entry that no page may
+    hold.
     """
     ordered = sort_entries(entries)
     listings = list_paths(ordered)
@@ -27,5 +28,5 @@ def render(entries: Iterable[Entry]) -> Mapping[str, bytes]:
     for listing in listings:
         pages.update(simple_pages(listing))
     pages.update(document_pages(ordered))
-    pages["index.html"] = overview_page(listings)
+    pages["index.html"] = overview_page(listings, covered=covered)
     return pages

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FILES = "files"
 ENTRIES = "entries"
+COVERAGE = "coverage.html"
 PYTHON_ONLY = "python"
 """Cell and index path of the wheels that hold no module."""
 

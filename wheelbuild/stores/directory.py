@@ -31,7 +31,12 @@ class DirectoryStore:
     """Implements `wheelbuild.stores.store.Store` on a local or mounted file system."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        self._directory = directory
+
+    @property
+    def directory(self) -> Path:
+        """What a server serves."""
+        return self._directory
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wheelbuild.errors import UsageError
+from wheelbuild.github.repository import SCHEME, Repository
 from wheelbuild.stores.directory import DirectoryStore
 
 if TYPE_CHECKING:
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wheelbuild.stores.store import Store
-
-SCHEME = "github:"
 
 
 def open_store(folder: Path, place: str | None, *, environ: Mapping[str, str]) -> Store:
@@ -24,7 +23,6 @@ def open_store(folder: Path, place: str | None, *, environ: Mapping[str, str]) -
         raise UsageError(f"{place!r}: not a store; there is {SCHEME}owner/name")
     from wheelbuild.github.api import Api  # noqa: PLC0415 - `requests` is half a start
     from wheelbuild.github.releases import Releases  # noqa: PLC0415
-    from wheelbuild.github.repository import Repository  # noqa: PLC0415
     from wheelbuild.stores.releases import ReleasesStore  # noqa: PLC0415
 
     repository = Repository.read(place.removeprefix(SCHEME), environ=environ)

@@ -20,6 +20,10 @@ class Store(Protocol):
     missing, however it ends.
     """
 
+    @property
+    def directory(self) -> Path:
+        """The folder of its pages, which holds what is beside them, too."""
+
     def locked(self) -> AbstractContextManager[None]:
         """One publisher at a time; the next one waits."""
 

@@ -120,6 +120,9 @@ def test_the_command_writes_the_page_beside_the_others(
     index = tmp_path / "index"
     made = entry(tmp_path, plan(data)[0], url="files/x/x.whl")
     DirectoryStore(index).put_entry(made)
+    assert main(["index", "--index", str(index)]) == 0
+    assert b"coverage.html" not in (index / "index.html").read_bytes()
+    capsys.readouterr()
     words = ["coverage", "--data", str(data.directory), "--index", str(index), "--json"]
     assert main([*words, "--write", "--out", str(tmp_path / "page.html")]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -130,6 +133,7 @@ def test_the_command_writes_the_page_beside_the_others(
     assert (index / "cu121/torch2.4/install-cp310.json").is_file()
     assert main(["index", "--index", str(index)]) == 0
     assert (index / "coverage.html").read_bytes() == page
+    assert b'<a href="coverage.html">' in (index / "index.html").read_bytes()
 
 
 def test_a_live_index_cannot_be_written(data: FarmData, capsys: pytest.CaptureFixture[str]) -> None:

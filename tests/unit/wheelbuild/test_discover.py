@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.farm_data import write_data
-from support.replay import ReplayServer
+from support.replay import replay_torch
 from wheelbuild.cli import main
 from wheelbuild.data import load_data
 from wheelbuild.discover import propose
 from wheelbuild.matrix_text import TomlText
-from wheelbuild.serve import JSON_API
 from wheelbuild.upstream import TorchBuild
 
 if TYPE_CHECKING:
@@ -181,21 +180,8 @@ def test_changes_are_applied_from_the_end() -> None:
 # --- from an index to the plan
 
 
-def replayed() -> ReplayServer:
-    """PyPI on the day when a torch appears, in our own words."""
-    name = "torch-2.16.0-cp312-cp312-manylinux_2_28_x86_64.whl"
-    files = [{"filename": name, "url": f"/files/{name}", "yanked": False}]
-    metadata = "Metadata-Version: 2.1\nName: torch\nRequires-Dist: cuda-toolkit[cudart]==13.0.3\n\n"
-    return ReplayServer(
-        {
-            "/simple/torch/": (JSON_API, json.dumps({"files": files}).encode()),
-            f"/files/{name}.metadata": ("text/plain", metadata.encode()),
-        }
-    )
-
-
 def discover(folder: Path, *words: str) -> int:
-    with replayed() as server:
+    with replay_torch("2.16.0") as server:
         urls = ["--pypi-url", f"{server.url}/simple", "--pytorch-url", f"{server.url}/whl"]
         return main(["discover", "--data", str(folder), *urls, *words])
 

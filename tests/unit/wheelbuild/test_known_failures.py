@@ -15,6 +15,7 @@ from support.jobs import CELL, make_job
 from wheelbuild.errors import DataError
 from wheelbuild.known_failures import (
     FILE,
+    Ending,
     KnownFailure,
     failures_text,
     find_failure,
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 DAY = "2026-11-26"
 
 
-def result(*, state: Any = "failed", error: str = "BuildError", **changes: Any) -> CellResult:
+def result(*, state: Any = "failed", error: str = "BuildError", **changes: Any) -> Ending:
     job = make_job(**changes)
     said = f"\n{job.cell.label}: a.cu:3: no\nmore"
-    return CellResult(job=job, state=state, step="build", said=said, seconds=1, error=error)
+    ended = CellResult(job=job, state=state, step="build", said=said, seconds=1, error=error)
+    return ended.ending
 
 
 def noted(**changes: Any) -> KnownFailure:
@@ -74,9 +76,18 @@ def test_what_may_be_better_next_time_is_not_noted(state: str, error: str) -> No
     assert note_results((), [result(state=state, error=error)], today=DAY) == ()
 
 
-def test_a_build_that_the_network_failed_is_not_noted() -> None:
-    failed = replace(result(), said="pip: Connection reset by peer")
-    assert note_results((), [failed], today=DAY) == ()
+@pytest.mark.parametrize(
+    "said",
+    [
+        "pip: Connection reset by peer",
+        "/job/work/a.o: No space left on device; free some space or set TMPDIR",
+        "a.cu: cicc was killed",
+        "norm_cuda: 1 failed: CUDA error: out of memory",
+        "norm_cuda: --on-gpu, but its test says: no GPU",
+    ],
+)
+def test_what_another_machine_may_do_better_is_not_noted(said: str) -> None:
+    assert note_results((), [replace(result(), said=said)], today=DAY) == ()
 
 
 @pytest.mark.parametrize(

@@ -57,12 +57,13 @@ def farm(
     return run
 
 
-def fail(folder: Path, label: str, *, error: str = "BuildError") -> None:
+def fail(folder: Path, label: str, *, error: str = "BuildError", index: Path | None = None) -> None:
+    """Noted in the data folder, or in an index."""
     (job,) = plan(load_data(folder), cells=[label])
     result = CellResult(
         job=job, state="failed", step="build", said="nvcc said no", seconds=1, error=error
     )
-    write_failures(folder, note_results((), [result], today="2026-11-26"))
+    write_failures(index or folder, note_results((), [result.ending], today="2026-11-26"))
 
 
 def test_the_matrix_of_a_workflow_is_one_line(farm: Any) -> None:
@@ -101,6 +102,18 @@ def test_a_known_failure_is_left_out_and_said(farm: Any, folder: Path) -> None:
     assert code == 0
     assert SECOND not in output
     assert f"left out until its inputs change: {SECOND}: build failed on 2026-11-26: nvcc" in said
+
+
+def test_what_an_index_knows_is_left_out_too(farm: Any, folder: Path, tmp_path: Path) -> None:
+    """A folder's, and a live one's."""
+    fail(folder, SECOND, index=tmp_path / "index")
+    (tmp_path / "index/index.html").touch()
+    assert SECOND not in farm("plan", "--json")[1]
+    with IndexServer(tmp_path / "index") as server:
+        code, output, said = farm("plan", "--json", index=server.url)
+        assert (code, SECOND in output) == (0, False)
+        assert f"left out until its inputs change: {SECOND}: build failed" in said
+        assert '"failing"' in farm("coverage", "--json", index=server.url)[1]
 
 
 def test_force_tries_a_known_failure_again(farm: Any, folder: Path) -> None:

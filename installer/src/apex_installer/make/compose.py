@@ -1,9 +1,7 @@
 """Compose a CUDA_HOME: an nvcc from here, headers and libraries from torch's own wheels.
 
 torch's wheels bring the headers of cuBLAS, cuSPARSE and the rest below `nvidia/`, and libraries
-with versioned names only. A toolkit that is nvcc alone becomes whole by links to those; for CUDA
-13 nvcc too comes in wheels from PyPI (`nvidia-cuda-nvcc`, `-crt`, `nvidia-nvvm`,
-`nvidia-cuda-cccl`, `nvidia-cuda-profiler-api`), for 12 it does not.
+with versioned names only. A toolkit that is nvcc alone becomes whole by links to those.
 """
 
 from __future__ import annotations
@@ -12,11 +10,10 @@ import json
 import os
 import re
 import shutil
-import zipfile
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 from apex_installer.errors import ToolkitError
-from apex_installer.make.toolkit import Toolkit, find_missing, read_release
+from apex_installer.make.toolkit import Toolkit, find_missing
 
 MADE_OF = "made-of.json"
 _BUNDLED = re.compile(
@@ -85,26 +82,6 @@ def complete_toolkit(toolkit: Toolkit, *, torch_directory: str, into: str) -> To
     return Toolkit(into, toolkit.version, f"{toolkit.how}, completed with torch's headers")
 
 
-def compose_toolkit(cuda: str, *, torch: str, parts: Mapping[str, str], into: str) -> Toolkit:
-    """Make a CUDA_HOME in `into` from NVIDIA's wheels for CUDA 13 and torch's own.
-
-    `torch` is torch's directory, `parts` are distribution -> wheel file (or a folder that holds
-    its unpacked `nvidia/cu13`). ToolkitError where the result is of another release or not whole.
-    """
-    if os.path.isdir(into) and read_release(into) == cuda and not find_missing(into):
-        return Toolkit(into, cuda, "composed")
-    unpacked = f"{into}.parts"
-    folders = [_unpack(path, into=os.path.join(unpacked, name)) for name, path in parts.items()]
-    lay_links([*folders, *nvidia_folders(torch)], into=into)
-    release = read_release(into)
-    if release != cuda:
-        raise ToolkitError(
-            f"{into}: composed from {', '.join(parts)} is CUDA {release}, not {cuda}"
-        )
-    check_whole(into, "the composed toolkit")
-    return Toolkit(into, cuda, "composed")
-
-
 def check_whole(home: str, name: str) -> None:
     """ToolkitError names every needed file that is missing."""
     missing = find_missing(home)
@@ -167,18 +144,3 @@ def _name_without_version(folder: str) -> None:
         match = _VERSIONED.match(name)
         if match and not os.path.lexists(os.path.join(folder, match.group(1))):
             os.symlink(name, os.path.join(folder, match.group(1)))
-
-
-def _unpack(path: str, *, into: str) -> str:
-    """Unpack `nvidia/cu13` of a wheel, executables kept so; a folder is taken as it is."""
-    if os.path.isdir(path):
-        inner = os.path.join(path, "nvidia", "cu13")
-        return inner if os.path.isdir(inner) else path
-    shutil.rmtree(into, ignore_errors=True)
-    with zipfile.ZipFile(path) as archive:
-        for item in archive.infolist():
-            if not item.filename.startswith("nvidia/") or item.is_dir():
-                continue
-            made = archive.extract(item, into)
-            os.chmod(made, 0o755 if (item.external_attr >> 16) & 0o100 else 0o644)
-    return os.path.join(into, "nvidia", "cu13")

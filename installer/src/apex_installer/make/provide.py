@@ -79,7 +79,14 @@ def find_there(
 
 def fetch_toolkit(pinned: Pinned, *, supply: Supply, mirror: Optional[str], into: str) -> Toolkit:
     """Fetch all parts and unpack them below `into`; not yet whole: see `complete`."""
-    tasks = list(zip(pinned.parts, fetch_parts(pinned, supply=supply, mirror=mirror)))
+    return unpack_parts(pinned, fetch_parts(pinned, supply=supply, mirror=mirror), into=into)
+
+
+def unpack_parts(pinned: Pinned, paths: Sequence[str], *, into: str) -> Toolkit:
+    """Unpack all parts, whose files lie at `paths`, below `into`; not yet whole: see `complete`.
+
+    ToolkitError where the compiler is of another release, or does not run.
+    """
 
     def unpack(task: Tuple[Part, str]) -> None:
         part, path = task
@@ -89,7 +96,7 @@ def fetch_toolkit(pinned: Pinned, *, supply: Supply, mirror: Optional[str], into
         else:
             unpack_archive(path, into=folder)
 
-    map_in_threads(unpack, tasks, threads=_UNPACKERS)
+    map_in_threads(unpack, list(zip(pinned.parts, paths)), threads=_UNPACKERS)
     home = os.path.join(into, "parts")
     folders = [one for part in pinned.parts for one in part_folders(os.path.join(into, part.name))]
     lay_links(folders, into=home)

@@ -36,7 +36,7 @@ class Toolkit:
     version: str
     """`13.0`."""
     how: str
-    """How it was found: `CUDA_HOME`, `nvcc on PATH`, `/usr/local/cuda-13.0`, `composed`."""
+    """How it was found: `CUDA_HOME`, `nvcc on PATH`, `/usr/local/cuda-13.0`."""
 
 
 @dataclass(frozen=True)
