@@ -21,8 +21,8 @@ from apex_installer.make.pins import WHEELS, parse_pins
 from apex_installer.make.provide import fetch_toolkit, unpack_parts
 from apex_installer.make.toolkit import Toolkit, find_toolkit
 from wheelbuild.command import run_command
-from wheelbuild.engines.environment import locked
 from wheelbuild.errors import CellError, CommandError
+from wheelbuild.locks import locked
 from wheelbuild.thin_json import toolkits_json
 
 if TYPE_CHECKING:
