@@ -220,4 +220,5 @@ def test_only_known_variables_reach_a_compiler_and_the_others_are_named() -> Non
         "SOURCE_DATE_EPOCH": "315532800",
         "TMPDIR": "/t",
         "TORCH_EXTENSIONS_DIR": "/t",
+        "TORCH_NO_COMPILER_WRAPPER": "1",
     }

@@ -53,6 +53,9 @@ def build_environment(
             # A build is for the architectures that are asked for, whatever GPU is in the machine;
             # and torch without a visible GPU does not start CUDA.
             "CUDA_VISIBLE_DEVICES": "",
+            # torch 2.15 and newer puts any ccache or sccache of PATH before the compilers, and
+            # ccache as it is set up by default takes stale objects for device code.
+            "TORCH_NO_COMPILER_WRAPPER": "1",
         }
     )
     if architectures:
