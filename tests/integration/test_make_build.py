@@ -227,3 +227,25 @@ def test_all_that_the_machine_lacks_is_named_at_once(
     said = str(refused.value)
     assert f"--toolkit ({tmp_path}) has no bin/nvcc that runs" in said
     assert "no g++ (c++ and g++ not found): apt-get install g++" in said
+
+
+def test_each_architecture_gets_a_wheel_without_a_compile(
+    request_: BuildRequest, torch_211: TorchEnvironment, tmp_path: Path
+) -> None:
+    several = replace(request_, architectures="8.0;9.0+PTX")
+    plain = make(several, tmp_path / "plain")
+    both = make(replace(several, variants=("8.0", "9.0")), tmp_path / "both")
+    assert both.timeline == ()
+    assert Path(both.wheel).read_bytes() == Path(plain.wheel).read_bytes()
+    for arch in ("8.0", "9.0"):
+        folder = Path(request_.work) / "variants" / arch
+        (wheel,) = folder.glob("*.whl")
+        assert wheel.name == Path(plain.wheel).name
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder / "files")
+        for module in (folder / "files").glob("*.so"):
+            assert read_architectures(str(module)).text == arch
+        code = "import torch, tiny_cuda, tiny_bound; print(tiny_cuda.answer(), tiny_bound.answer())"
+        assert _said(torch_211.build_python, code, path=folder / "files") == "42 7\n"
+    make(several, tmp_path / "again")
+    assert not (Path(request_.work) / "variants").exists()

@@ -23,9 +23,9 @@ from apex_installer.get.http import Fetcher
 from apex_installer.in_the_way import driver_obstacle, target_obstacle
 from apex_installer.model.report import AT_LEAST, Report
 from apex_installer.model.request import Request
-from apex_installer.offer import read_offer
+from apex_installer.offer import read_offer, wishes_for
 from apex_installer.outcomes import want
-from apex_installer.pick import Wishes, entry_architectures, pick
+from apex_installer.pick import entry_architectures, pick
 from apex_installer.present import Decision, Verdict
 from apex_installer.put.installed import Installed, read_installed
 from apex_installer.python_only import install_python_only, is_carried
@@ -162,8 +162,7 @@ def _picked(situation: Situation) -> Tuple[str, Tuple[str, ...]]:
     cell, index_url = cell_of(environment), index_url_of(request)
     with Fetcher(allow_http=request.allow_http, deadline=situation.deadline) as fetcher:
         offer = read_offer(index_url, cell, fetcher=fetcher, situation=situation)
-    wishes = Wishes(modules=situation.modules, at_hand=offer.at_hand)
-    choice = pick(offer.entries, environment, wishes)
+    choice = pick(offer.entries, environment, wishes_for(offer, situation))
     situation.account.note_choice(choice)
     refused = tuple(f"refused: {refusal.file}: {refusal.reason}" for refusal in choice.refusals)
     best = choice.best

@@ -21,7 +21,7 @@ from apex_installer.model.cell import Cell
 from apex_installer.model.entry import Entry
 from apex_installer.model.environment import Environment
 from apex_installer.model.request import Request
-from apex_installer.offer import Offer, read_offer
+from apex_installer.offer import Offer, read_offer, wishes_for
 from apex_installer.pick import Choice, Wishes, pick
 from apex_installer.placing import place_wheel
 from apex_installer.situation import Situation
@@ -63,9 +63,11 @@ def install_from_index(situation: Situation) -> Entry:
 
 
 def fetch_best(situation: Situation) -> Entry:
-    """Fetch the best entry's wheel and the index's document into the cache, and no more."""
+    """Fetch the best plain wheel and the index's document into the cache, and no more."""
     with _offered(situation) as (offer, fetcher):
-        wishes = Wishes(modules=situation.modules, at_hand=offer.at_hand)
+        wishes = Wishes(
+            modules=situation.modules, at_hand=offer.at_hand, plain_only="other pods read the cache"
+        )
         choice = pick(offer.entries, situation.environment, wishes)
         situation.account.note_choice(choice)
         if choice.best is None:
@@ -88,7 +90,7 @@ def _offered(situation: Situation) -> Iterator[Tuple[Offer, Fetcher]]:
 def _first_that_holds(offer: Offer, fetcher: Fetcher, situation: Situation) -> Entry:
     """Pick, fetch and put, until an entry is in place or none fits any more."""
     account, environment = situation.account, situation.environment
-    wishes = Wishes(modules=situation.modules, at_hand=offer.at_hand)
+    wishes = wishes_for(offer, situation)
     failure: Optional[Exception] = None
     while True:
         choice = pick(offer.entries, environment, wishes)

@@ -65,6 +65,16 @@ def read_offer(index_url: str, cell: Cell, *, fetcher: Fetcher, situation: Situa
     return _served(path, index_url, cell, fetcher, situation)
 
 
+def wishes_for(offer: Offer, situation: Situation) -> Wishes:
+    """What is asked of the offer's entries; who shares the target matters to variants alone."""
+    shared = ""
+    if any(entry.variant for entry in offer.entries):
+        from apex_installer.read.sharing import why_shared  # noqa: PLC0415 - few indexes have any
+
+        shared = why_shared(situation.environment.target)
+    return Wishes(modules=situation.modules, at_hand=offer.at_hand, plain_only=shared)
+
+
 def _served(
     path: Optional[str],
     index_url: str,
@@ -101,5 +111,4 @@ def _kept(
 
 
 def _fits(offer: Offer, situation: Situation) -> bool:
-    wishes = Wishes(modules=situation.modules, at_hand=offer.at_hand)
-    return pick(offer.entries, situation.environment, wishes).best is not None
+    return pick(offer.entries, situation.environment, wishes_for(offer, situation)).best is not None

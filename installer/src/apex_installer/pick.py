@@ -21,6 +21,8 @@ class Wishes:
     """sha256 of entries that were tried and failed (bad bytes, symbol check)."""
     at_hand: Optional[FrozenSet[str]] = None
     """sha256 of the only wheels that can be had, those in the cache; None: all can."""
+    plain_only: str = ""
+    """Why no variant may be taken, e.g. that other pods share the target; empty: one may."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Choice:
     """The best entry first, and every other one with its reason."""
 
     fitting: Tuple[Entry, ...]
-    """Best first: machine code before PTX, more modules, the newer build, the smaller file."""
+    """Best first: machine code before PTX, more modules, the newer build, machine code nearest to
+    each GPU, the smaller file. So a variant is taken before the plain wheel that does no better."""
     refusals: Tuple[Refusal, ...]
     nearest: Optional[Refusal]
     """The refused entry that came closest, for a helpful line on a miss."""
@@ -150,6 +153,16 @@ def runs_on_every_gpu(entry: Entry, environment: Environment, wishes: Wishes) ->
     return f"has no code for {', '.join(lacking)}; it holds {held}"
 
 
+def variant_is_for_here_alone(
+    entry: Entry, environment: Environment, wishes: Wishes
+) -> Optional[str]:
+    """A variant serves the GPUs that are seen now, and whoever else reads the target not at all."""
+    if not entry.variant:
+        return None
+    why = wishes.plain_only or ("" if environment.devices.gpus else "no GPU is visible")
+    return f"is for {entry_architectures(entry)} alone, and {why}" if why else None
+
+
 def entry_architectures(entry: Entry) -> str:
     """The architectures that every module with device code holds, as text."""
     device = [module.architectures for module in entry.modules if module.has_device_code]
@@ -184,6 +197,7 @@ RULES: Tuple[Rule, ...] = (
     glibc_is_new_enough,
     has_modules,
     runs_on_every_gpu,
+    variant_is_for_here_alone,
     is_not_yanked,
     can_be_had,
     is_not_struck_out,
@@ -210,11 +224,23 @@ def pick(entries: Iterable[Entry], environment: Environment, wishes: Wishes) -> 
 
 def _best_first(fitting: List[Entry], environment: Environment) -> Tuple[Entry, ...]:
     """Sorting is stable, so the last key sorted by weighs most."""
-    ordered = sorted(fitting, key=lambda entry: (entry.size, entry.sha256))
+    ordered = sorted(
+        fitting, key=lambda entry: (_distance(entry, environment), entry.size, entry.sha256)
+    )
     ordered.sort(key=lambda entry: (entry.version, entry.build_tag), reverse=True)
     # More modules first: the app may want more than what is required.
     ordered.sort(key=lambda entry: (_jitted(entry, environment), -len(entry.modules)))
     return tuple(ordered)
+
+
+def _distance(entry: Entry, environment: Environment) -> Tuple[int, ...]:
+    """Per GPU how far below it the nearest machine code is, in minor versions; 8.6 on 8.9 is 3.
+
+    Of the module that is worst off; what is not run as machine code counts as farthest.
+    """
+    gpus = sorted({gpu.capability for gpu in environment.devices.gpus})
+    device = [module.architectures for module in entry.modules if module.has_device_code]
+    return tuple(max((one.distance(gpu) for one in device), default=0) for gpu in gpus)
 
 
 def _jitted(entry: Entry, environment: Environment) -> int:

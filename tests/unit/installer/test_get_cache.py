@@ -62,13 +62,13 @@ def test_on_any_volume_it_outlives_the_pod(tmp_path: Path, monkeypatch: pytest.M
     volume = tmp_path / "data"
     monkeypatch.setattr(os.path, "ismount", lambda path: path == str(volume))
     for kind, outlives in (("nfs4", True), ("ext4", True), ("tmpfs", False), ("overlay", False)):
-        monkeypatch.setattr(cache_module, "_file_system", lambda _, kind=kind: kind)
+        monkeypatch.setattr(cache_module, "file_system", lambda _, kind=kind: kind)
         assert find(str(volume / "not/made/yet")).outlives_pod is outlives
     assert not find(str(tmp_path / "elsewhere")).outlives_pod
 
 
 def test_memory_is_no_volume() -> None:
-    assert cache_module._file_system(MOUNT) == "tmpfs"
+    assert cache_module.file_system(MOUNT) == "tmpfs"
     assert not find(f"{MOUNT}/cache").outlives_pod
 
 

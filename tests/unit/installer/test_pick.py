@@ -80,6 +80,8 @@ def test_an_entry_of_the_same_minor_fits_another_patch_release() -> None:
         ({}, gpus((8, 9), (7, 5)), {}, "no code for 7.5; it holds 8.0;9.0+PTX"),
         ({}, gpus((12, 0), driver_cuda=(12, 0)), {}, "no code for 12.0"),
         ({}, gpus((8, 0), driver_cuda=(11, 8)), {}, "runs up to 11.8: update the driver"),
+        ({"variant": "sm80"}, gpus(), {}, "is for 8.0;9.0+PTX alone, and no GPU is visible"),
+        ({"variant": "sm80"}, {}, {"plain_only": "others may share /x"}, "alone, and others may"),
         ({"yanked": "wrong results"}, {}, {}, "was yanked: wrong results"),
         ({}, {}, {"struck_out": ("a" * 64,)}, "was tried and failed"),
         ({}, {}, {"at_hand": frozenset("b" * 64)}, "is not in the cache, and no network"),
@@ -133,6 +135,50 @@ def test_the_newer_build_is_preferred_then_the_smaller_file() -> None:
     smaller = replace(newer, file="small.whl", size=800)
     assert pick([ENTRY, rebuilt], ENVIRONMENT, WISHES).best == rebuilt
     assert pick([rebuilt, newer, smaller], ENVIRONMENT, WISHES).best == smaller
+
+
+def variant(arch: str, **changes: Any) -> Entry:
+    module = Module("norm_cuda", "norm_cuda.so", (arch,), (), ("libc10.so",))
+    label = f"sm{arch.replace('.', '')}"
+    file = ENTRY.file.replace(".whl", f"-{label}.whl")
+    values = {"modules": (module, HOST), "size": 40, "variant": label, "file": file, **changes}
+    return replace(ENTRY, sha256=label * 16, **values)
+
+
+VARIANTS = (variant("8.0", size=39), variant("9.0"))
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "taken"),
+    [
+        ([(8, 0)], "sm80"),
+        ([(9, 0), (9, 0)], "sm90"),
+        ([(8, 9)], "sm80"),
+        ([(8, 0), (9, 0)], ""),
+        ([(12, 0)], ""),
+    ],
+)
+def test_the_smallest_wheel_that_covers_every_gpu_is_taken(
+    capabilities: list[tuple[int, int]], taken: str
+) -> None:
+    environment = replace(ENVIRONMENT, **gpus(*capabilities))
+    best = pick([ENTRY, *VARIANTS], environment, WISHES).best
+    assert best is not None
+    assert best.variant == taken
+
+
+def test_nearer_machine_code_is_preferred_to_a_smaller_file() -> None:
+    plain = replace(ENTRY, modules=(replace(NORM, machine_code=("8.0", "8.6", "9.0")), HOST))
+    environment = replace(ENVIRONMENT, **gpus((8, 6)))
+    assert pick([plain, *VARIANTS], environment, WISHES).best == plain
+    nearest = variant("8.6", size=50)
+    assert pick([plain, *VARIANTS, nearest], environment, WISHES).best == nearest
+
+
+def test_an_older_builds_variant_is_not_preferred_to_a_newer_plain_wheel() -> None:
+    rebuilt = replace(ENTRY, file="2.whl", build_tag=2, size=900)
+    environment = replace(ENVIRONMENT, **gpus((9, 0)))
+    assert pick([ENTRY, *VARIANTS, rebuilt], environment, WISHES).best == rebuilt
 
 
 def test_more_modules_are_preferred() -> None:

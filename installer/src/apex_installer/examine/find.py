@@ -28,7 +28,7 @@ from apex_installer.put.wheel_rules import parse_fields
 
 MOST_FETCHED = 2 << 30
 """Bytes of an address; the largest wheels there are have less."""
-_NAME = re.compile(r"^([^-]+)-([^-]+)(?:-\d[^-]*)?-([^-]+)-([^-]+)-([^-]+)\.whl$")
+_NAME = re.compile(r"^([^-]+)-([^-]+)(?:-\d[^-]*)?-([^-]+)-([^-]+)-([^-]+)(?:-[0-9a-z_.]+)?\.whl$")
 _DATA = re.compile(r"^[^/]+\.data/(?:purelib|platlib)/")
 _INFO = re.compile(r"^([^/-]+)-([^/-]+)\.dist-info/(METADATA|WHEEL)$")
 _PACKAGES = ("site-packages", "dist-packages")

@@ -82,10 +82,11 @@ def _is_on_a_volume(path: str) -> bool:
     """Whether it lies on a mount that is neither the container's own disk nor memory."""
     while path != "/" and not os.path.ismount(path):
         path = os.path.dirname(path)
-    return path != "/" and _file_system(path) not in PASSING
+    return path != "/" and file_system(path) not in PASSING
 
 
-def _file_system(mount: str) -> str:
+def file_system(mount: str) -> str:
+    """What is mounted there, as the kernel names it: `nfs4`, `overlay`; empty if it is not told."""
     found = ""
     try:
         with open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:

@@ -6,7 +6,7 @@ import contextlib
 import glob
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, ContextManager, Dict, List, Mapping, Optional, Tuple
 
 from apex_installer.errors import CompileError
@@ -38,6 +38,7 @@ from apex_installer.make.progress import Progress, ProgressPrinter
 from apex_installer.make.request import BuildRequest
 from apex_installer.make.run import Made, Settings, run_graph
 from apex_installer.make.store import Places, Store
+from apex_installer.make.variants import Compiled, make_variants
 from apex_installer.make.width import Width, choose_width, read_limits
 from apex_installer.make.workshop import Workshop, open_workshop, read_text
 
@@ -181,9 +182,19 @@ def _compile(
     *,
     on_progress: Callable[[Progress], None],
 ) -> Tuple[Made, Dict[str, Any]]:
-    store, keys = _open_store(request, capture, tools, shop)
+    store, keys_in = _open_store(request, capture, tools, shop)
+    keys = keys_in(os.path.join(shop.work, "modules"))
     width = _width(request)
     shop.note(f"{width.jobs} at once: {width.why}")
+    settings = Settings(
+        environ=tools.environ,
+        temporary=shop.private,
+        log=shop.log,
+        width=width.jobs,
+        slots=request.slots,
+        ends_at=shop.ends_at,
+        nice=request.nice,
+    )
     with _open_cache(request, capture, tools, shop) as cache:
         made = run_graph(
             graph,
@@ -191,15 +202,10 @@ def _compile(
             store=store,
             keys=keys,
             seconds=estimate(graph, seen=read_timings(shop.work), modules=request.cpu_seconds),
-            settings=Settings(
+            settings=replace(
+                settings,
                 environ={**tools.environ, **cache.environ},
-                temporary=shop.private,
-                log=shop.log,
-                width=width.jobs,
-                slots=request.slots,
                 prefixes=cache.prefixes,
-                ends_at=shop.ends_at,
-                nice=request.nice,
             ),
             on_progress=on_progress,
         )
@@ -208,6 +214,15 @@ def _compile(
     links = [made.paths[node.name] for node in graph.of_kind(LINK)]
     remove_outdated(os.path.join(shop.work, "modules"), kept=links)
     shop.mark("compile")
+    relinked = make_variants(
+        request,
+        Compiled(graph, made, store, keys_in),
+        capture=capture,
+        work=shop.work,
+        settings=settings,
+        on_progress=on_progress,
+    )
+    shop.mark("variants")
     account = account_of(
         request,
         capture=capture,
@@ -217,6 +232,10 @@ def _compile(
         width=width,
         objects=describe_objects(graph, store=store, keys=keys),
     )
+    account["variants"] = {
+        "architectures": list(request.variants),
+        "links": [one.to_json() for one in relinked],
+    }
     return made, {**account, "compiler_cache": cache.account or None}
 
 
@@ -237,7 +256,8 @@ def _open_cache(
 
 def _open_store(
     request: BuildRequest, capture: Capture, tools: Tools, shop: Workshop
-) -> Tuple[Store, Keys]:
+) -> Tuple[Store, Callable[[str], Keys]]:
+    """The objects, and the keys of a build whose links go into the folder that is named."""
     facts = capture.facts
     places = Places(
         {
@@ -249,14 +269,12 @@ def _open_store(
         }
     )
     store = Store(request.objects or os.path.join(shop.work, "objects"), places=places)
-    keys = Keys(
-        store,
-        places,
-        modules=os.path.join(shop.work, "modules"),
-        path=tools.environ["PATH"],
-        salt=f"{facts['torch']} {facts['torch_git']}",
-    )
-    return store, keys
+    salt = f"{facts['torch']} {facts['torch_git']}"
+
+    def keys_in(modules: str) -> Keys:
+        return Keys(store, places, modules=modules, path=tools.environ["PATH"], salt=salt)
+
+    return store, keys_in
 
 
 def _width(request: BuildRequest) -> Width:

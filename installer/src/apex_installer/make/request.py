@@ -14,7 +14,7 @@ SCHEMA = 1
 """Of `job.json`; a reader refuses another one in one line."""
 
 _PATHS = ("source", "work", "objects", "toolkit", "interpreter")
-_TUPLES = ("modules", "argv", "requires")
+_TUPLES = ("modules", "argv", "requires", "variants")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ class BuildRequest:
     """Seconds for the whole build; None: no limit."""
     nice: int = 0
     """Added to the compilers' niceness."""
+    variants: Tuple[str, ...] = ()
+    """Architectures that get a wheel of their own beside the plain one: `("8.0", "9.0")`."""
+    variant: str = ""
+    """Label of the variant that this is about (`sm90`), which was made with the plain wheel."""
     strip: bool = False
     """Whether modules are linked without symbol table (a pod); the farm's repair strips itself."""
     schema: int = SCHEMA

@@ -15,6 +15,8 @@ from apex_installer.values import dataclass
 Version = Tuple[int, int]
 """(major, minor): of a CUDA release, or of a GPU's compute capability."""
 
+_FARTHEST = 10
+"""Minor versions of one digit: no machine code at all is farther than any."""
 _ARCH = re.compile(r"^(\d+)\.(\d)([af]?)$")
 
 
@@ -112,6 +114,11 @@ class Architectures:
         if driver_cuda is not None and driver_cuda < made_by:
             return None
         return "ptx" if any(_runs_ptx(arch, gpu) for arch in self.ptx) else None
+
+    def distance(self, gpu: Version) -> int:
+        """How many minor versions the nearest machine code that runs on this GPU is below it."""
+        runs = [arch for arch in self.machine_code if _runs_machine_code(arch, gpu)]
+        return gpu[1] - max((_order(arch)[1] for arch in runs), default=gpu[1] - _FARTHEST)
 
     def contains(self, other: Architectures) -> bool:
         """Whether every architecture of `other`, machine code and PTX, is held here too."""

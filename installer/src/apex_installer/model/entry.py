@@ -90,6 +90,8 @@ class Entry:
     `self-reported` where not the farm ran it but somebody's pod."""
     yanked: Optional[str] = None
     """Why it is yanked (PEP 592); null where it is not."""
+    variant: str = ""
+    """Label of a wheel for one architecture alone (PEP 825): `sm90`; empty for the plain wheel."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], *, where: str) -> Entry:
@@ -130,6 +132,13 @@ class Entry:
         """Import names, sorted."""
         return tuple(sorted(module.name for module in self.modules))
 
+    @property
+    def base_file(self) -> str:
+        """The file name without the variant's label, as PEP 427 has it."""
+        if not self.variant:
+            return self.file
+        return f"{self.file[: -len(f'-{self.variant}.whl')]}.whl"
+
 
 def _module(data: Mapping[str, Any]) -> Module:
     return Module(
@@ -149,8 +158,10 @@ def _check_types(data: Mapping[str, Any]) -> None:
         raise TypeError("size is not a number of bytes")
     if len(data["sha256"]) != SHA256_DIGITS:
         raise ValueError(f"sha256 is not {SHA256_DIGITS} hex digits")
-    if "/" in data["file"] or not data["file"].endswith(".whl"):
-        raise ValueError("file is not the name of a wheel")
+    variant = data.get("variant", "")
+    label = f"-{variant}" if variant else ""
+    if "/" in data["file"] or not data["file"].endswith(f"{label}.whl"):
+        raise ValueError("file is not the name of a wheel, or not of its variant")
     if data["cell"] != "python":
         Cell.parse(data["cell"])
 
@@ -164,7 +175,8 @@ class Document:
     python: str
     """Interpreter tag: `cp310`."""
     entries: Tuple[Entry, ...]
-    """Each with the keys above."""
+    """Each with the keys above. Variants have a list of their own in the file, `variants`: a reader
+    that knows nothing of them does not see it, and cannot take one where it must not."""
     schema: int = SCHEMA
     """Raised when old readers would misread it."""
     min_installer: str = "0.1.0"
@@ -187,7 +199,7 @@ class Document:
                 f"this is {installer}: fetch a newer apex-install.pyz"
             )
         try:
-            listed: List[Any] = list(data["entries"])
+            listed: List[Any] = [*data["entries"], *data.get("variants", ())]
             entries = tuple(Entry.from_json(entry, where=where) for entry in listed)
             return cls(str(data["index_path"]), str(data["python"]), entries)
         except (KeyError, TypeError) as error:
@@ -195,12 +207,14 @@ class Document:
 
     def to_json(self) -> Dict[str, Any]:
         """Plain values only."""
+        variants = [entry.to_json() for entry in self.entries if entry.variant]
         return {
             "schema": self.schema,
             "min_installer": self.min_installer,
             "index_path": self.index_path,
             "python": self.python,
-            "entries": [entry.to_json() for entry in self.entries],
+            "entries": [entry.to_json() for entry in self.entries if not entry.variant],
+            **({"variants": variants} if variants else {}),
         }
 
 

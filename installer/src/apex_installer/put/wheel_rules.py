@@ -198,7 +198,7 @@ def has_true_tags(subject: Subject) -> List[str]:
     faults = []
     if not fields.get("wheel-version", [""])[0].startswith("1."):
         faults.append(f"its Wheel-Version is {_some(fields.get('wheel-version', []))}, not 1.x")
-    parts = entry.file[: -len(".whl")].split("-")
+    parts = entry.base_file[: -len(".whl")].split("-")
     if len(parts) not in (SIX_PARTS - 1, SIX_PARTS):
         return [*faults, "its file name is not that of a wheel"]
     named = {"-".join(tag) for tag in product(*(part.split(".") for part in parts[-3:]))}

@@ -13,11 +13,14 @@ from apex_installer.errors import CheckError
 from apex_installer.model.arch import Architectures, Version
 from apex_installer.read.elf_image import ElfImage
 
-_SECTIONS = (".nv_fatbin", "__nv_relfatbin")
+SECTIONS = (".nv_fatbin", "__nv_relfatbin")
+"""Of host code, and of code that is still to be linked on the device."""
 _MAGIC = 0xBA55ED50
 _MAGIC_BYTES = _MAGIC.to_bytes(4, "little")
 _CONTAINER = "<IHHQ"
 """Magic, version, size of this header, size of the entries."""
+SIZE_AT = 8
+"""Where in that header the size of the entries stands."""
 _ENTRY = "<HHIQIIHHIIIQ"
 """Kind, version, header size, payload size, compressed size, options' offset, minor, major, SM
 number, name's offset and length, flags."""
@@ -33,6 +36,24 @@ class Code(NamedTuple):
     kind: int
     arch: str
     """`9.0`, `9.0a`, `10.0f`."""
+    start: int
+    end: int
+    """Where it lies in the file, its header included."""
+
+    @property
+    def is_machine_code(self) -> bool:
+        """Not PTX."""
+        return self.kind == _CUBIN
+
+
+class Container(NamedTuple):
+    """One fat binary: what nvcc made of one `.cu`."""
+
+    start: int
+    first: int
+    """Where its own header ends and the entries begin."""
+    end: int
+    codes: Tuple[Code, ...]
 
 
 def read_architectures(path: str) -> Architectures:
@@ -63,14 +84,14 @@ def read_parts(path: str) -> Tuple[Architectures, ...]:
     """What each container holds, alike ones once; empty for a file without device code."""
     with ElfImage(path) as image:
         containers = [
-            Architectures.of(_archs(codes, _CUBIN), _archs(codes, _PTX))
-            for codes in _read_containers(image)
-            if codes
+            Architectures.of(_archs(one.codes, _CUBIN), _archs(one.codes, _PTX))
+            for one in read_containers(image)
+            if one.codes
         ]
     return tuple(dict.fromkeys(containers))
 
 
-def _archs(codes: List[Code], kind: int) -> Tuple[str, ...]:
+def _archs(codes: Sequence[Code], kind: int) -> Tuple[str, ...]:
     return tuple(code.arch for code in codes if code.kind == kind)
 
 
@@ -84,7 +105,8 @@ def _capability(arch: str) -> Version:
     return int(major), int(minor)
 
 
-def _read_containers(image: ElfImage) -> Iterator[List[Code]]:
+def read_containers(image: ElfImage) -> Iterator[Container]:
+    """Every fat binary of a file, in its order; CheckError for one that is damaged."""
     for start, end in _regions(image):
         at = start
         while 0 <= at < end:
@@ -92,10 +114,10 @@ def _read_containers(image: ElfImage) -> Iterator[List[Code]]:
             if magic != _MAGIC:
                 at = _next_container(image, at + _ALIGNMENT, end)
                 continue
-            first, at = at + header, at + header + size
+            begin, first, at = at, at + header, at + header + size
             if at > end:
                 raise CheckError(f"{image.path}: its device code is cut short")
-            yield list(_read_entries(image, first, at))
+            yield Container(begin, first, at, tuple(_read_entries(image, first, at)))
 
 
 def _regions(image: ElfImage) -> List[Tuple[int, int]]:
@@ -104,7 +126,7 @@ def _regions(image: ElfImage) -> List[Tuple[int, int]]:
     if not sections:
         first = _next_container(image, 0, len(image.data))
         return [(first, len(image.data))] if first >= 0 else []
-    return [(at, at + size) for name, at, size in sections if name in _SECTIONS]
+    return [(at, at + size) for name, at, size in sections if name in SECTIONS]
 
 
 def _next_container(image: ElfImage, at: int, end: int) -> int:
@@ -120,7 +142,7 @@ def _read_entries(image: ElfImage, at: int, end: int) -> Iterator[Code]:
         kind, _, header, size, _, _, _, _, number, _, _, flags = image.unpack(_ENTRY, at)
         if header + size <= 0 or at + header + size > end:
             raise CheckError(f"{image.path}: its device code is damaged at {at}")
-        at += header + size
+        begin, at = at, at + header + size
         if kind in (_PTX, _CUBIN):
             suffix = "a" if flags & _ACCELERATED else "f" if flags & _FAMILY else ""
-            yield Code(kind, f"{number // 10}.{number % 10}{suffix}")
+            yield Code(kind, f"{number // 10}.{number % 10}{suffix}", begin, at)
