@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+import shutil
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apex_installer.make.request import BuildRequest
+from apex_installer.make.variants import variant_folder
 from wheelbuild.compiler_cache import CompilerCache, apart
 from wheelbuild.engines.engine import Engine, Tools
 from wheelbuild.engines.environment import BuildEnvironment, find_environment
@@ -17,12 +19,16 @@ from wheelbuild.errors import UsageError
 from wheelbuild.locks import locked
 from wheelbuild.retry import with_retries
 from wheelbuild.source import Source, find_source
+from wheelbuild.variants import label_of
 
 if TYPE_CHECKING:
     from wheelbuild.data import FarmData
     from wheelbuild.plan import Job
 
 logger = logging.getLogger(__name__)
+
+VARIANTS = "variants"
+"""In a cell's work folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +55,10 @@ class BuildOptions:
 
 
 def build_cell(job: Job, *, data: FarmData, options: BuildOptions) -> Path:
-    """Build one job and return its wheel, below `<work>/<cell>/built`; repeatable."""
+    """Build one job and return its plain wheel, below `<work>/<cell>/built`; repeatable.
+
+    Its variants lie where `list_variants` finds them.
+    """
     environment, source, tools = with_retries(
         lambda: _prepare(job, data=data, options=options), what=job.cell.label
     )
@@ -60,10 +69,12 @@ def build_cell(job: Job, *, data: FarmData, options: BuildOptions) -> Path:
     folder = work_folder(job, work=apart(options.work, options.compiler_cache))
     with locked(folder):
         write_job_folder(folder / "job", request=request, source=source)
-        return with_retries(
+        built = with_retries(
             lambda: options.engine.build(folder / "job", request=request, out=folder / "built"),
             what=job.cell.label,
         )
+        place_variants(folder, request=request)
+        return built
 
 
 def _prepare(
@@ -113,6 +124,7 @@ def make_request(
         argv=job.argv,
         environment=dict(job.environment),
         requires=job.requires,
+        variants=job.variants,
         record={
             "suffix": job.suffix,
             "recipe_digest": job.recipe_digest,
@@ -133,6 +145,29 @@ def make_request(
         slots=str(options.slots) if options.slots else None,
         time_limit=options.time_limit,
     )
+
+
+def place_variants(folder: Path, *, request: BuildRequest) -> None:
+    """Give each variant a work folder of its own, so that all further steps are the plain one's.
+
+    <cell>/variants/sm90/job/job.json     what it is: the plain one's request, for one architecture
+    <cell>/variants/sm90/built/<wheel>
+    """
+    shutil.rmtree(folder / VARIANTS, ignore_errors=True)
+    for arch in request.variants:
+        label = label_of(arch)
+        place = folder / VARIANTS / label
+        own = replace(request, architectures=arch, variants=(), variant=label)
+        for name in ("job", "built"):
+            (place / name).mkdir(parents=True)
+        (place / "job" / REQUEST).write_text(own.to_json(), encoding="utf-8")
+        (made,) = Path(variant_folder(str(folder / "job" / "work"), arch)).glob("*.whl")
+        shutil.move(made, place / "built" / made.name)
+
+
+def list_variants(built: Path) -> tuple[Path, ...]:
+    """The wheels beside a built plain one, by label."""
+    return tuple(sorted(built.parent.parent.glob(f"{VARIANTS}/*/built/*.whl")))
 
 
 def find_request(wheel: Path) -> BuildRequest:

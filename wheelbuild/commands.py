@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wheelbuild import test
-from wheelbuild.build import BuildOptions, build_cell, find_request, read_request
+from wheelbuild.build import BuildOptions, build_cell, find_request, list_variants, read_request
 from wheelbuild.compiler_cache import TRUSTED, choose_compiler_cache
 from wheelbuild.data import load_data
 from wheelbuild.demo import DemoOptions, show_demo
@@ -56,6 +56,7 @@ def run_matrix(arguments: argparse.Namespace) -> int:
             "cell": row.cell.label,
             "torch": row.torch,
             "architectures": row.architectures.text,
+            "variants": row.variants,
             "policy": row.policy,
             "why": row.why,
         }
@@ -78,7 +79,9 @@ def run_build(arguments: argparse.Namespace) -> int:
             "%s: the index holds this build; it will not be published again", jobs[0].version
         )
     wheel = build_cell(jobs[0], data=data, options=build_options(arguments))
-    return _print_result(arguments, wheel=wheel)
+    return _print_result(
+        arguments, wheel=wheel, variants=[str(one) for one in list_variants(wheel)]
+    )
 
 
 def run_repair(arguments: argparse.Namespace) -> int:

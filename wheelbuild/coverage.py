@@ -15,6 +15,7 @@ from wheelbuild.index.paths import rebase
 from wheelbuild.known_failures import find_failure
 from wheelbuild.plan import find_newest, make_plan
 from wheelbuild.upstream import python_order
+from wheelbuild.variants import choose_offered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,8 +52,10 @@ class CellCoverage:
     """`NVIDIA H200, driver 570.1`; empty where nothing is published."""
     why: str
     """Of the failure, else the matrix's reason."""
+    variants: tuple[str, ...]
+    """Labels of the wheels for one architecture that lie beside it: `sm80`, `sm90`."""
     file: str
-    """Of the newest wheel, also of one that is stale or whose successor fails; else empty."""
+    """Of the newest plain wheel, also of one that is stale or whose successor fails; else empty."""
     url: str
 
 
@@ -102,6 +105,7 @@ def _cover(
         version=job.version,
         evidence=f"{evidence}, yanked" if yanked else evidence,
         why=why,
+        variants=_variants_beside(newest, entries) if newest else (),
         file=newest.file if newest else "",
         url=rebase(newest.url, start="", to="") if newest else "",
     )
@@ -109,8 +113,19 @@ def _cover(
 
 def _newest(entries: tuple[Entry, ...], job: Job) -> Entry | None:
     """Of the job's version, else of an older ref: that one is stale, and still there."""
-    older = [one for one in entries if (one.cell, one.suffix) == (job.cell.label, job.suffix)]
+    place = (job.cell.label, job.suffix, "")
+    older = [one for one in entries if (one.cell, one.suffix, one.variant) == place]
     return find_newest(entries, job) or max(older, key=lambda one: one.uploaded, default=None)
+
+
+def _variants_beside(plain: Entry, entries: tuple[Entry, ...]) -> tuple[str, ...]:
+    """Those that the index offers with it."""
+    same = [
+        one
+        for one in entries
+        if (one.cell, one.version, one.build_tag) == (plain.cell, plain.version, plain.build_tag)
+    ]
+    return tuple(sorted(one.variant for one in choose_offered(same) if one.variant))
 
 
 def coverage_text(cells: Sequence[CellCoverage]) -> str:

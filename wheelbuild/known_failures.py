@@ -84,7 +84,7 @@ class Ending:
 
 def inputs_digest(job: Job) -> str:
     """sha256 over what decides whether the job fails: what its key reads, and what it must fit."""
-    read = [job.key(""), job.policy, job.torch_index, job.requires]
+    read = [job.key(""), job.policy, job.torch_index, job.requires, *job.variants]
     return hashlib.sha256(json.dumps(read).encode()).hexdigest()
 
 

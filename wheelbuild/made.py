@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +22,7 @@ from wheelbuild.known_failures import Ending, inputs_digest
 from wheelbuild.publish import publish
 from wheelbuild.run import RunOptions, Steps
 from wheelbuild.stamp import entry_of, evidence_path
-from wheelbuild.test import run_test
+from wheelbuild.test import can_run_here, run_test
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,10 +83,12 @@ def make_cell(job: Job, *, data: FarmData, options: RunOptions, out: Path) -> Ma
     state: Literal["made", "failed", "bug"] = "made"
     kind = ""
     try:
-        wheel = steps.make()
-        said = wheel.name
-        for path in (wheel, evidence_path(wheel)):
-            shutil.copy2(path, folder)
+        names = []
+        for wheel in steps.make():
+            names.append(wheel.name)
+            for path in (wheel, evidence_path(wheel)):
+                shutil.copy2(path, folder)
+        said = names[0]
     except (FarmError, InstallError) as error:
         state, said, kind = "failed", str(error), type(error).__name__
         logger.error("%s: %s: %s", job.cell.label, steps.step, error)  # noqa: TRY400 - no traceback
@@ -123,15 +126,23 @@ def read_made(out: Path) -> tuple[Made, ...]:
     return tuple(found)
 
 
+def wheels_of(made: Made, *, out: Path) -> tuple[Path, ...]:
+    """The plain wheel first, then its variants."""
+    folder = out / made.cell
+    others = (path for path in sorted(folder.glob("*.whl")) if path.name != made.said)
+    return (folder / made.said, *others)
+
+
 def prove_on_gpu(made: Made, job: Job, *, data: FarmData, out: Path, cache: Path) -> Made:
     """Test a made wheel again, each module on this machine's GPU; its folder says how it ended."""
     folder, started = out / made.cell, time.monotonic()
     try:
         environment = find_environment(job, python=None, cache=cache)
-        wheel = folder / made.said
         python = Path(environment.interpreter.executable)
-        tested = run_test(wheel, python=python, data=data, on_gpu=True)
-        proved = replace(made, gpu=str(tested.evidence["gpu"]))
+        for wheel in wheels_of(made, out=out):
+            if can_run_here(entry_of(wheel), environ=os.environ):
+                run_test(wheel, python=python, data=data, on_gpu=True)
+        proved = replace(made, gpu=_gpu_of(folder / made.said))
     except (FarmError, InstallError) as error:
         seconds = made.seconds + round(time.monotonic() - started)
         proved = replace(
@@ -153,10 +164,13 @@ def publish_made(results: Iterable[Made], *, out: Path, store: Store, force: boo
         if made.state != "made":
             ended.append(made)
             continue
-        wheel = out / made.cell / made.said
         try:
-            published = publish(wheel, entry_of(wheel), store=store, force=force)
-            ended.append(replace(made, state=published.state, step="publish"))
+            done = [
+                publish(wheel, entry_of(wheel), store=store, force=force)
+                for wheel in wheels_of(made, out=out)
+            ]
+            is_new = any(one.state == "published" for one in done)
+            ended.append(replace(made, state="published" if is_new else "already", step="publish"))
         except (FarmError, InstallError) as error:
             logger.error("%s: publish: %s", made.cell, error)  # noqa: TRY400 - no traceback
             kind = type(error).__name__

@@ -25,6 +25,8 @@ class Row:
     cxx11_abi: bool
     architectures: Architectures
     why: str
+    variants: bool = False
+    """Whether each architecture gets a wheel of its own beside the plain one."""
 
     @property
     def torch(self) -> str:

@@ -164,6 +164,7 @@ def _cells(table: Table, torches: dict[Version, _Torch], platform: str) -> list[
     minor, cudas = table.version("torch"), table.versions("cudas")
     pythons = table.forms("pythons", form=PYTHON, like="cp310")
     why = table.text("why")
+    variants = "variants" in table.keys and table.flag("variants")
     table.close()
     torch = torches.get(minor)
     if torch is None:
@@ -189,6 +190,7 @@ def _cells(table: Table, torches: dict[Version, _Torch], platform: str) -> list[
                 policy=build.policy,
                 cxx11_abi=build.cxx11_abi,
                 architectures=build.architectures,
+                variants=variants,
                 why=why,
             )
             located.append(Located(row=row, place=table.place))

@@ -13,6 +13,7 @@ from wheelbuild.errors import DataError, UsageError
 from wheelbuild.matrix_toml import ptx_fault
 from wheelbuild.recipe import recipe_digest
 from wheelbuild.thin_json import thin_recipe
+from wheelbuild.variants import choose_architectures, find_lacking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -72,6 +73,8 @@ class Job:
     """sha256 over what this cell's build reads of the data."""
     why: str
     """The matrix's reason for the cell."""
+    variants: tuple[str, ...] = ()
+    """Architectures that get a wheel of their own beside the plain one: `8.0`, `9.0`."""
 
     def key(self, torch_git: str) -> str:
         """The build's key, for a torch of this git hash; the same function as the thin part's."""
@@ -93,7 +96,8 @@ class Plan:
 
     jobs: tuple[Job, ...]
     fresh: tuple[Job, ...]
-    """Wanted, but the newest entry of that cell and version has the same key."""
+    """Wanted, but the newest plain entry of that cell and version has the same key, and all
+    variants that are wanted lie beside it."""
 
 
 def plan(
@@ -131,10 +135,12 @@ def make_plan(
     for row in choose_rows(data, cells):
         job = make_job(data, row, only=words, architectures=architectures)
         newest = find_newest(published, job)
-        if newest is not None and newest.key == job.key(newest.torch_git) and not force:
-            fresh.append(job)
-        else:
+        if newest is None or newest.key != job.key(newest.torch_git) or force:
             jobs.append(_with_tag(job, newest))
+        elif find_lacking(job, newest, published):
+            jobs.append(replace(job, build_tag=newest.build_tag))
+        else:
+            fresh.append(job)
     return Plan(jobs=tuple(jobs), fresh=tuple(fresh))
 
 
@@ -189,6 +195,7 @@ def make_job(
         suffix=suffix,
         modules=modules,
         architectures=asked,
+        variants=choose_architectures(asked) if row.variants else (),
         policy=row.policy,
         cxx11_abi=row.cxx11_abi,
         requires=(f"torch=={cell.torch_text}.*", *(one.specifier for one in ref.requirements)),
@@ -240,15 +247,15 @@ def arch_suffix(row: Row, asked: Architectures) -> str:
 
 
 def find_newest(entries: Iterable[Entry], job: Job) -> Entry | None:
-    """Return the entry of this cell and version with the highest build tag, yanked or not.
+    """Return the plain entry of this cell and version with the highest build tag, yanked or not.
 
     A yanked one counts: the same inputs would make the same wheel again.
     """
     same = [
         entry
         for entry in entries
-        if (entry.distribution, entry.cell, entry.version)
-        == (job.distribution, job.cell.label, job.version)
+        if (entry.distribution, entry.cell, entry.version, entry.variant)
+        == (job.distribution, job.cell.label, job.version, "")
     ]
     return max(same, key=lambda entry: entry.build_tag, default=None)
 

@@ -13,6 +13,7 @@ from wheelbuild.index.admission import check_wheel
 from wheelbuild.index.builds import newest_build, next_build_tag
 from wheelbuild.index.trust import check_trust
 from wheelbuild.index.writing import write_index
+from wheelbuild.variants import find_mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -76,6 +77,8 @@ def find_standing(entry: Entry, held: Iterable[Entry], *, force: bool) -> Entry 
         if other.sha256 == entry.sha256:
             return other
     newest = newest_build(known, cell=entry.cell, version=entry.version)
+    if entry.variant:
+        return _find_standing_variant(entry, known, newest)
     if newest and newest.key == entry.key and not force:
         return newest
     if any(other.file == entry.file for other in known):
@@ -88,6 +91,21 @@ def find_standing(entry: Entry, held: Iterable[Entry], *, force: bool) -> Entry 
             f"{entry.file}: build tag {entry.build_tag or 'none'}, the next one of this cell and "
             f"version is {next_build_tag(newest) or 'none'}: plan and build against this index"
         )
+    return None
+
+
+def _find_standing_variant(
+    entry: Entry, known: tuple[Entry, ...], plain: Entry | None
+) -> Entry | None:
+    """Beside the plain wheel of the same build, never without one and never instead of it."""
+    mismatch = find_mismatch(entry, plain)
+    if mismatch:
+        raise PublishError(f"{entry.file}: {mismatch}")
+    for other in known:
+        if other.file == entry.file and other.key != entry.key:
+            raise PublishError(f"{entry.file}: the index holds another build under this name")
+        if other.file == entry.file:
+            return other
     return None
 
 

@@ -54,6 +54,8 @@ class BuildRecord:
     symbols_digest: str
     compiler_cache: str = ""
     """`sccache` or `trusted-sccache`, whose objects the wheel may hold; empty: none."""
+    variant: str = ""
+    """Label of a variant, whose `architectures` is that one; empty for the plain wheel."""
 
     @property
     def key(self) -> str:

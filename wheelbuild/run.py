@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from apex_installer.errors import InstallError
-from wheelbuild.build import BuildOptions, build_cell, find_request
+from wheelbuild.build import BuildOptions, build_cell, find_request, list_variants
 from wheelbuild.command import end_commands
 from wheelbuild.errors import EXIT_BUG, EXIT_DONE, EXIT_STEP, FarmError
 from wheelbuild.known_failures import Ending, inputs_digest
-from wheelbuild.publish import publish
+from wheelbuild.publish import Published, publish
 from wheelbuild.repair import repair_wheel
 from wheelbuild.stamp import entry_of, stamp_wheel
 from wheelbuild.telling import told_for
-from wheelbuild.test import run_test
+from wheelbuild.test import can_run_here, run_test
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from wheelbuild.data import FarmData
     from wheelbuild.plan import Job
@@ -164,17 +164,35 @@ class Steps:
     def __init__(self, job: Job, *, data: FarmData, options: RunOptions) -> None:
         self.job, self.data, self.options = job, data, options
         self.step = "build"
+        self._variant = ""
 
-    def make(self) -> Path:
-        """All but publishing; the stamped wheel, its evidence beside it."""
-        return self.prove(self.build())
+    def make(self) -> Iterator[Path]:
+        """All but publishing; each stamped wheel, its evidence beside it: the plain one first."""
+        yield from self.prove(self.build())
 
     def build(self) -> Path:
-        """The wheel as the compilers left it."""
+        """The plain wheel as the compilers left it; its variants lie beside."""
         return build_cell(self.job, data=self.data, options=self.options.build)
 
-    def prove(self, built: Path) -> Path:
-        """Repair, stamp and test it; the stamped wheel."""
+    def prove(self, built: Path) -> Iterator[Path]:
+        """Repair, stamp and test each; the stamped wheels."""
+        for wheel in (built, *list_variants(built)):
+            yield self._prove_one(wheel)
+
+    def publish(self, stamped: Iterable[Path]) -> tuple[Literal["published", "already"], str]:
+        """Put each into the index as it comes, if it is not there."""
+        done: list[Published] = []
+        for wheel in stamped:
+            self._begin("publish")
+            store, force = self.options.store, self.options.force
+            done.append(publish(wheel, entry_of(wheel), store=store, force=force))
+        labels = ", ".join(one.entry.variant for one in done if one.entry.variant)
+        is_new = any(one.state == "published" for one in done)
+        said = f"{done[0].entry.file} and {labels}" if labels else done[0].entry.file
+        return "published" if is_new else "already", said
+
+    def _prove_one(self, built: Path) -> Path:
+        self._variant = find_request(built).variant
         self._begin("repair")
         policy = self.options.policy or self.options.build.engine.policy(self.job)
         repaired = repair_wheel(built, out=_beside(built, "repaired"), policy=policy)
@@ -183,20 +201,13 @@ class Steps:
         stamped = stamp_wheel(repaired, request=request, out=_beside(repaired, "stamped"))
         self._begin("test")
         python = self.options.build.python or Path(request.interpreter)
-        run_test(stamped, python=python, data=self.data, on_gpu=self.options.on_gpu)
+        on_gpu = self.options.on_gpu and can_run_here(entry_of(stamped), environ=os.environ)
+        run_test(stamped, python=python, data=self.data, on_gpu=on_gpu)
         return stamped
 
-    def publish(self, stamped: Path) -> tuple[Literal["published", "already"], str]:
-        """Put it into the index, if it is not there."""
-        self._begin("publish")
-        published = publish(
-            stamped, entry_of(stamped), store=self.options.store, force=self.options.force
-        )
-        return published.state, published.entry.file
-
     def _begin(self, step: str) -> None:
-        self.step = step
-        logger.info("%s: %s", self.job.cell.label, step)
+        self.step = f"{step} {self._variant}".rstrip()
+        logger.info("%s: %s", self.job.cell.label, self.step)
 
 
 class _Cell:

@@ -14,6 +14,8 @@ from apex_installer.model.entry import Entry
 from apex_installer.read.modules import read_module, symbols_digest, version_floors
 from wheelbuild.errors import StampError
 from wheelbuild.record import FILE, BuildRecord
+from wheelbuild.variants import FILE as VARIANT_FILE
+from wheelbuild.variants import describe
 from wheelbuild.wheelfile import (
     WheelName,
     find_dist_info,
@@ -68,6 +70,8 @@ def stamp_wheel(wheel: Path, *, request: BuildRequest, out: Path) -> Path:
         dist_info = _rename_dist_info(folder, f"{name.distribution}-{stamp.version}.dist-info")
         record = read_record_of(folder, request=request)
         (dist_info / FILE).write_text(record.to_json(), encoding="utf-8")
+        if request.variant:
+            (dist_info / VARIANT_FILE).write_bytes(describe([request.variant]))
         for file, change in (("METADATA", stamp_metadata), ("WHEEL", stamp_tags)):
             text = (dist_info / file).read_text(encoding="utf-8")
             (dist_info / file).write_text(change(text, stamp=stamp), encoding="utf-8")
@@ -78,6 +82,7 @@ def stamp_wheel(wheel: Path, *, request: BuildRequest, out: Path) -> Path:
             python=name.python,
             abi=name.abi,
             platform=name.platform,
+            variant=request.variant,
         )
         return pack_wheel(folder, path=out / stamped.text)
 
@@ -142,6 +147,7 @@ def read_record_of(folder: Path, *, request: BuildRequest) -> BuildRecord:
             ),
             floors=version_floors(_texts(paths)),
             symbols_digest=symbols_digest(_texts(paths)),
+            variant=request.variant,
         )
     except KeyError as error:
         raise StampError(
@@ -184,6 +190,8 @@ def entry_of(wheel: Path) -> Entry:
     headers, name = parse_headers(metadata.decode()), WheelName.parse(wheel.name)
     if headers["Version"] != name.version:
         raise StampError(f"{wheel.name}: METADATA says version {headers['Version']}: stamp it")
+    if record.variant != name.variant:
+        raise StampError(f"{wheel.name}: its build record says variant {record.variant!r}")
     content = wheel.read_bytes()
     return Entry(
         file=wheel.name,
@@ -207,6 +215,7 @@ def entry_of(wheel: Path) -> Entry:
         symbols_digest=record.symbols_digest,
         requires=tuple(headers.get_all("Requires-Dist") or ()),
         tests=read_evidence(wheel),
+        variant=name.variant,
     )
 
 

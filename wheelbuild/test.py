@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apex_installer.model.arch import Architectures
+from apex_installer.read.devices import read_devices
 from apex_installer.read.symbols import check_symbols
 from wheelbuild.engines.environment import BuildEnvironment, read_environment
 from wheelbuild.errors import TestError
@@ -27,6 +28,7 @@ from wheelbuild.wheelfile import find_modules, unpack_wheel
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from apex_installer.model.entry import Entry
     from wheelbuild.data import FarmData
     from wheelbuild.record import BuildRecord
 
@@ -67,6 +69,21 @@ def run_test(
     evidence = {**evidence, "seconds": round(time.monotonic() - started, 1)}
     write_evidence(wheel, evidence)
     return Tested(wheel=wheel, evidence=evidence, report=report)
+
+
+def can_run_here(entry: Entry, *, environ: Mapping[str, str]) -> bool:
+    """Whether a plain wheel, or a variant for this machine's GPUs: another one tests nothing."""
+    if not entry.variant:
+        return True
+    devices = read_devices(environ=environ, gpu=None)
+    return bool(devices.gpus) and all(
+        module.architectures.how_it_runs(
+            gpu.capability, driver_cuda=devices.driver_cuda, made_by=entry.made_by
+        )
+        for gpu in devices.gpus
+        for module in entry.modules
+        if module.has_device_code
+    )
 
 
 def find_faults(record: BuildRecord) -> Iterator[str]:

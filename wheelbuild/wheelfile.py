@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(
     r"(?P<distribution>[^-]+)-(?P<version>[^-]+)(-(?P<build>\d[^-]*))?"
-    r"-(?P<python>[^-]+)-(?P<abi>[^-]+)-(?P<platform>[^-]+)\.whl"
+    r"-(?P<python>[^-]+)-(?P<abi>[^-]+)-(?P<platform>[^-]+)(-(?P<variant>[0-9a-z_.]+))?\.whl"
 )
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The oldest time that a zip can say; no build's clock gets into the bytes."""
@@ -44,6 +44,8 @@ class WheelName:
     abi: str
     platform: str
     """One tag or several joined by dots."""
+    variant: str = ""
+    """Label of a variant (PEP 825); empty for a plain wheel."""
 
     @classmethod
     def parse(cls, name: str) -> WheelName:
@@ -57,13 +59,15 @@ class WheelName:
             python=match["python"],
             abi=match["abi"],
             platform=match["platform"],
+            variant=match["variant"] or "",
         )
 
     @property
     def text(self) -> str:
         build = f"-{self.build_tag}" if self.build_tag else ""
         tags = f"{self.python}-{self.abi}-{self.platform}"
-        return f"{self.distribution}-{self.version}{build}-{tags}.whl"
+        label = f"-{self.variant}" if self.variant else ""
+        return f"{self.distribution}-{self.version}{build}-{tags}{label}.whl"
 
 
 def unpack_wheel(wheel: Path, *, into: Path) -> None:

@@ -20,6 +20,7 @@ from packaging.tags import parse_tag
 from packaging.utils import canonicalize_name, canonicalize_version
 
 from wheelbuild.errors import PublishError
+from wheelbuild.variants import FILE, label_of, read_labels
 from wheelbuild.wheelfile import WheelName, parse_headers, read_member
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ def check_wheel(path: Path, entry: Entry) -> bytes:
         wheel=parse_headers(read_member(path, "WHEEL").decode()),
     )
     faults = [*_name_faults(said), *_version_faults(said, entry), *_entry_faults(path, said, entry)]
-    faults += [*_pin_faults(said, entry), *_record_faults(path)]
+    faults += [
+        *_pin_faults(said, entry),
+        *_record_faults(path),
+        *_variant_faults(path, said, entry),
+    ]
     if faults:
         raise PublishError("\n".join(f"{path.name}: {fault}" for fault in faults))
     return metadata
@@ -108,6 +113,7 @@ def _entry_faults(path: Path, said: Said, entry: Entry) -> Iterator[str]:
         ),
         ("version", entry.version, said.name.version),
         ("build_tag", entry.build_tag, said.name.build_tag),
+        ("variant", entry.variant, said.name.variant),
         ("requires", list(entry.requires), said.headers.get_all("Requires-Dist") or []),
     )
     for field, stated, found in pairs:
@@ -132,6 +138,27 @@ def _pin_faults(said: Said, entry: Entry) -> Iterator[str]:
         for requirement in requirements
     ):
         yield f"METADATA lacks Requires-Dist: torch{pin}"
+
+
+def _variant_faults(path: Path, said: Said, entry: Entry) -> Iterator[str]:
+    """The label in the name is the one that is described, and the only machine code that is held.
+
+    uv takes a variant by its label alone, for a GPU that it says it is for.
+    """
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(f".dist-info/{FILE}")]
+        texts = [archive.read(name) for name in names]
+    try:
+        labels = [label for text in texts for label in read_labels(text)]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        yield f"{FILE} cannot be believed: {error}"
+        return
+    if labels != ([said.name.variant] if said.name.variant else []):
+        yield f"{FILE} describes {', '.join(labels) or 'nothing'}, the name says otherwise"
+    for module in entry.modules if said.name.variant and entry.modules else ():
+        held = [*map(label_of, module.machine_code), *(f"PTX of {one}" for one in module.ptx)]
+        if module.has_device_code and held != [said.name.variant]:
+            yield f"{module.name} holds {', '.join(held)}, not {said.name.variant} alone"
 
 
 def _record_faults(path: Path) -> Iterator[str]:

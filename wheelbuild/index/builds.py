@@ -14,8 +14,9 @@ FIRST = 1
 
 
 def newest_build(entries: Iterable[Entry], *, cell: str, version: str) -> Entry | None:
-    """Return the entry with the highest build tag of this cell and version, or None."""
-    builds = [entry for entry in entries if (entry.cell, entry.version) == (cell, version)]
+    """Return the plain entry with the highest build tag of this cell and version, or None."""
+    wanted = (cell, version, "")
+    builds = [entry for entry in entries if (entry.cell, entry.version, entry.variant) == wanted]
     return max(builds, key=lambda entry: entry.build_tag, default=None)
 
 

@@ -101,13 +101,19 @@ def _section(listing: Listing) -> Section:
     )
 
 
+def _architectures(entry: Entry) -> str:
+    """`8.0 9.0+PTX`; `9.0 alone` of a variant."""
+    text = entry_architectures(entry).replace(";", " ") or "none"
+    return f"{text} alone" if entry.variant else text
+
+
 def _row(entry: Entry) -> Row:
     return Row(
         python=python_tag(entry),
         torch=entry.torch,
         version=entry.version,
         build_tag=entry.build_tag,
-        architectures=entry_architectures(entry).replace(";", " ") or "none",
+        architectures=_architectures(entry),
         modules=entry.module_names,
         megabytes=f"{entry.size / 1e6:.1f}",
         evidence=gpu_evidence(entry),

@@ -8,6 +8,7 @@ from wheelbuild.index.documents import document_pages
 from wheelbuild.index.listing import list_paths, sort_entries
 from wheelbuild.index.overview import overview_page
 from wheelbuild.index.simple import simple_pages
+from wheelbuild.variants import choose_offered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,9 +25,10 @@ def render(entries: Iterable[Entry], *, covered: bool = False) -> Mapping[str, b
     """
     ordered = sort_entries(entries)
     listings = list_paths(ordered)
+    offered = choose_offered(ordered)
     pages: dict[str, bytes] = {}
-    for listing in listings:
+    for listing in list_paths(offered):
         pages.update(simple_pages(listing))
-    pages.update(document_pages(ordered))
+    pages.update(document_pages(offered))
     pages["index.html"] = overview_page(listings, covered=covered)
     return pages

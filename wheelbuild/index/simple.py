@@ -5,13 +5,16 @@ Metadata sidecars are announced under both their names (PEP 658, 714); yanks as 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from packaging.version import Version
 
 from wheelbuild.index.html import fill_template
 from wheelbuild.index.paths import rebase
+from wheelbuild.variants import IndexFile, index_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +31,10 @@ def simple_pages(listing: Listing) -> dict[str, bytes]:
     pages: dict[str, bytes] = {}
     for name, entries in listing.projects.items():
         folder = f"{root}/{name}"
+        described = index_files(name, entries)
+        pages.update({f"{folder}/{one.name}": one.content for one in described})
         files = [_file(entry, folder=folder) for entry in entries]
+        files += [_description(one) for one in described]
         pages[f"{folder}/index.html"] = fill_template(
             "project.html", name=name, files=files, api_version=API_VERSION
         )
@@ -64,6 +70,17 @@ def _file(entry: Entry, *, folder: str) -> dict[str, Any]:
         "dist-info-metadata": sidecar,
         # An empty reason is still a yank.
         "yanked": False if entry.yanked is None else entry.yanked or True,
+    }
+
+
+def _description(file: IndexFile) -> dict[str, Any]:
+    """It changes when a label comes or goes, and so by its hash is known to have changed."""
+    return {
+        "filename": file.name,
+        "url": quote(file.name, safe=""),
+        "hashes": {"sha256": hashlib.sha256(file.content).hexdigest()},
+        "size": len(file.content),
+        "upload-time": file.uploaded,
     }
 
 

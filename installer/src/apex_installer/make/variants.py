@@ -17,9 +17,10 @@ from apex_installer.make.capture import Capture
 from apex_installer.make.freshness import Keys, Work
 from apex_installer.make.graph import CUDA, LINK, Graph
 from apex_installer.make.pack import pack_wheel
+from apex_installer.make.progress import Progress
 from apex_installer.make.prune import prune_object
 from apex_installer.make.request import BuildRequest
-from apex_installer.make.run import Made, Progress, Ran, Settings, run_graph
+from apex_installer.make.run import Made, Ran, Settings, run_graph
 from apex_installer.make.store import Store
 
 FOLDER = "variants"
