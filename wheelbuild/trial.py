@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wheelbuild.command import Ran, run_command
 from wheelbuild.errors import CommandError, TestError
 from wheelbuild.index.admission import check_wheel
-from wheelbuild.index.pages import render
+from wheelbuild.index.documents import document_pages
 from wheelbuild.stores.directory import DirectoryStore
 from wheelbuild.thin_json import thin_texts
 from wheelbuild.zipapp import pack_zipapp
@@ -119,10 +119,13 @@ def make_trial(
 
 
 def _publish_alone(wheel: Path, entry: Entry, *, store: DirectoryStore) -> None:
-    """Whatever its build tag is: that one is next is the real index's question."""
+    """Whatever its build tag is, and a variant without its plain wheel.
+
+    What may be published is the real index's question. The installer reads the document alone.
+    """
     url = store.put_file(wheel, sha256=entry.sha256, sidecar=check_wheel(wheel, entry))
     store.put_entry(replace(entry, url=url, uploaded="1980-01-01T00:00:00Z"))
-    store.write_pages(render(store.entries()))
+    store.write_pages(document_pages(store.entries()))
 
 
 def _as_if_gpus(entry: Entry) -> list[str]:

@@ -10,6 +10,7 @@ GPU that nothing was compiled for is given the plain wheel.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,6 +41,11 @@ class IndexFile:
     content: bytes
     uploaded: str
     """When the newest of them was published."""
+
+    @property
+    def sha256(self) -> str:
+        """It changes when a label comes or goes; by its hash a client knows that it did."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 def label_of(arch: str) -> str:

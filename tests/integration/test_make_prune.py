@@ -39,6 +39,7 @@ static const char* volatile word = "after";
 unsigned magic(int which) { return *(const unsigned*)segments[which]; }
 unsigned size(int which) { return *(const unsigned*)(segments[which] + 8); }
 const char* after(void) { return word; }
+char nothing[64] __attribute__((aligned(8)));  /* .bss: no bytes, and so the next one's place */
 """
 
 

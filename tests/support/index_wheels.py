@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from apex_installer.model.cell import Cell
 from apex_installer.model.entry import Entry, Module
+from wheelbuild.variants import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -88,9 +89,17 @@ def write_cell_wheel(
     inputs: str = "first",
     requires: Sequence[str] | None = None,
     files: Mapping[str, str] | None = None,
+    variant: str = "",
     **fields: object,
 ) -> CellWheel:
-    """A wheel as the stamp step leaves it, and its entry; `inputs` stands for the build's key."""
+    """A wheel as the stamp step leaves it, and its entry; `inputs` stands for the build's key.
+
+    `variant`: the label (`sm90`) of one that holds code for that alone, in a folder of its own.
+    """
+    if variant:
+        info = f"apex-{version or cell_version(cell, suffix=suffix, date=date)}.dist-info"
+        files = {f"{info}/variant.json": describe([variant]).decode(), **(files or {})}
+        inputs, directory = f"{inputs} {variant}", directory / variant
     parsed = None if cell == "python" else Cell.parse(cell)
     if requires is None:
         requires = [f"torch=={parsed.torch_text}.*"] if parsed else []
@@ -105,6 +114,11 @@ def write_cell_wheel(
         files={"apex/inputs.py": f"# {inputs}\n", **(files or {})},
     )
     entry = entry_of(path, cell=cell, suffix=suffix, inputs=inputs, requires=tuple(requires))
+    if variant:
+        path = path.rename(path.with_name(f"{path.stem}-{variant}.whl"))
+        arch = f"{variant[2:-1]}.{variant[-1]}"
+        own = tuple(replace(one, machine_code=(arch,), ptx=()) for one in entry.modules)
+        entry = replace(entry, file=path.name, modules=own, variant=variant)
     return CellWheel(path, replace(entry, **fields))
 
 

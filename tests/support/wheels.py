@@ -111,6 +111,7 @@ def make_wheel(
     architectures: tuple[str, ...] = ARCHITECTURES,
     build_tag: int = 0,
     suffix: str = "",
+    variant: str = "",
     **entry_fields: object,
 ) -> MadeWheel:
     """Write `<directory>/<wheel>`; `fault` is a key of FAULTS, `entry_fields` overrule the entry's.
@@ -126,7 +127,7 @@ def make_wheel(
     if parsed:
         contents.add_modules(modules, parsed.python, module_bytes or {})
     entry = Entry(
-        file=f"apex-{version}{build}-{tag}.whl",
+        file=f"apex-{version}{build}-{tag}{f'-{variant}' if variant else ''}.whl",
         url="",
         size=0,
         sha256=64 * "0",
@@ -158,6 +159,7 @@ def make_wheel(
         symbols_digest=64 * "a",
         requires=("packaging>20.6",),
         tests={"gpu": "untested"},
+        variant=variant,
     )
     before, after = FAULTS[fault] if fault else (None, None)
     if before:

@@ -28,8 +28,7 @@ PYTHON_ONLY = "python"
 """Cell and index path of the wheels that hold no module."""
 
 PAGE = re.compile(
-    r"(cu\d+/torch\d+\.\d+|python)(/[a-z0-9_.-]+)*"
-    r"/(index\.(html|json)|install-\w+\.json|[\w.]+-[^/-]+-variants\.json)"
+    r"(cu\d+/torch\d+\.\d+|python)(/[a-z0-9_.-]+)*/(index\.(html|json)|install-\w+\.json)"
 )
 """A path that only a rendered page has, so that a stale one can be told from a stranger's file."""
 

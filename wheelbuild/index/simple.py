@@ -5,22 +5,21 @@ Metadata sidecars are announced under both their names (PEP 658, 714); yanks as 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from packaging.version import Version
 
 from wheelbuild.index.html import fill_template
-from wheelbuild.index.paths import rebase
-from wheelbuild.variants import IndexFile, index_files
+from wheelbuild.index.paths import FILES, file_url, rebase
+from wheelbuild.variants import index_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from apex_installer.model.entry import Entry
     from wheelbuild.index.listing import Listing
+    from wheelbuild.variants import IndexFile
 
 API_VERSION = "1.1"
 
@@ -32,9 +31,9 @@ def simple_pages(listing: Listing) -> dict[str, bytes]:
     for name, entries in listing.projects.items():
         folder = f"{root}/{name}"
         described = index_files(name, entries)
-        pages.update({f"{folder}/{one.name}": one.content for one in described})
+        pages.update({_place(one): one.content for one in described})
         files = [_file(entry, folder=folder) for entry in entries]
-        files += [_description(one) for one in described]
+        files += [_description(one, folder=folder) for one in described]
         pages[f"{folder}/index.html"] = fill_template(
             "project.html", name=name, files=files, api_version=API_VERSION
         )
@@ -73,12 +72,17 @@ def _file(entry: Entry, *, folder: str) -> dict[str, Any]:
     }
 
 
-def _description(file: IndexFile) -> dict[str, Any]:
-    """It changes when a label comes or goes, and so by its hash is known to have changed."""
+def _place(file: IndexFile) -> str:
+    """By content, and kept: a page that a client cached names what was there when it was made."""
+    return f"{FILES}/{file.sha256}/{file.name}"
+
+
+def _description(file: IndexFile, *, folder: str) -> dict[str, Any]:
+    """It has no metadata of its own, and is not yanked."""
     return {
         "filename": file.name,
-        "url": quote(file.name, safe=""),
-        "hashes": {"sha256": hashlib.sha256(file.content).hexdigest()},
+        "url": rebase(file_url(file.name, sha256=file.sha256), start="", to=folder),
+        "hashes": {"sha256": file.sha256},
         "size": len(file.content),
         "upload-time": file.uploaded,
     }

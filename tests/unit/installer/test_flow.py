@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 from apex_installer import check, cli, commands, doctor, flow, from_index
 from apex_installer.errors import CheckError, NoTorchError
 from apex_installer.model.environment import Devices, Gpu
+from apex_installer.read import sharing
 from support.targets import add_foreign, tree
 from support.wheels import (
     MODULE,
@@ -205,6 +207,38 @@ def test_no_index_says_which_flag(capsys: pytest.CaptureFixture[str]) -> None:
 def test_offline_asks_no_server(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--offline", "--index-url", "https://wheels.example/"]) == 3
     assert "download: --offline" in capsys.readouterr().err
+
+
+def test_a_variant_is_taken_for_this_pods_own_disk(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "why_shared", lambda _: "")
+    variant = pod.wheel("variant", variant="sm90", architectures=("9.0",), modules=(MODULE,))
+    pod.offer(pod.wheel(module_bytes={MODULE: b"\x7fELF" + os.urandom(9000)}), variant)
+    assert pod.run() == 0
+    assert pod.report["chosen"]["file"] == variant.entry.file
+    assert pod.run() == 0
+    assert pod.report["outcome"] == "already"
+    pod.environment = replace(
+        pod.environment, devices=Devices((Gpu((8, 0), "NVIDIA A100"),), "nvml")
+    )
+    assert pod.run() == 0
+    assert pod.report["outcome"] == "wheel"
+    assert pod.report["chosen"]["variant"] == ""
+
+
+def test_a_variant_is_refused_where_others_may_share_the_target(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "why_shared", lambda target: f"others may share {target}")
+    variant = pod.wheel("variant", variant="sm90", architectures=("9.0",), modules=(MODULE,))
+    plain = pod.wheel()
+    pod.offer(plain, variant)
+    assert pod.run() == 0
+    assert pod.report["chosen"]["file"] == plain.entry.file
+    (refused,) = pod.report["refusals"]
+    assert refused["file"] == variant.entry.file
+    assert refused["reason"] == f"is for 9.0 alone, and others may share {pod.target}"
 
 
 def test_bad_bytes_are_struck_out_and_the_next_entry_is_taken(pod: Pod) -> None:

@@ -52,6 +52,17 @@ def test_entries_name_their_files_absolutely(tmp_path: Path) -> None:
     assert entry.url == f"file://{tmp_path}/index/files/{made.entry.sha256}/{made.entry.file}"
 
 
+def test_variants_have_a_list_of_their_own(tmp_path: Path) -> None:
+    plain = make_wheel(tmp_path / "plain")
+    variant = make_wheel(tmp_path / "variant", variant="sm90", architectures=("9.0",))
+    path = write_document(tmp_path / "index", [variant, plain])
+    data = json.loads(path.read_text())
+    assert [entry["file"] for entry in data["entries"]] == [plain.entry.file]
+    assert [entry["file"] for entry in data["variants"]] == [variant.entry.file]
+    found = get(f"file://{tmp_path}/index").entries
+    assert [entry.variant for entry in found] == ["", "sm90"]
+
+
 def test_what_the_index_has_not() -> None:
     with pytest.raises(NoWheelError, match=r"the index has nothing for cp311, torch 2.11, cu130"):
         serve(faults.status("404 Not Found"))

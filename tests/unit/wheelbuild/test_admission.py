@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apex_installer.model.entry import Module
 from support.index_wheels import cell_version, write_cell_wheel
 from wheelbuild.errors import PublishError, WheelError
 from wheelbuild.index.admission import check_wheel
+from wheelbuild.variants import describe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +21,8 @@ METADATA = f"{INFO}/METADATA"
 WHEEL = f"{INFO}/WHEEL"
 RECORD = f"{INFO}/RECORD"
 TAG = "cp311-cp311-linux_x86_64"
+PTX = Module(name="norm", file="norm.so", machine_code=("9.0",), ptx=("9.0",), needed=())
+OTHER = replace(PTX, machine_code=("8.0",), ptx=())
 
 
 def metadata(*, name: str = "apex", version: str | None = None, requires: str = "") -> str:
@@ -30,7 +34,15 @@ def metadata(*, name: str = "apex", version: str | None = None, requires: str = 
 
 @pytest.mark.parametrize(
     "made",
-    [{}, {"build_tag": 2}, {"suffix": "norm.sm90"}, {"suffix": "only1a2b3c4d"}, {"cell": "python"}],
+    [
+        {},
+        {"build_tag": 2},
+        {"variant": "sm90"},
+        {"variant": "sm120", "build_tag": 2},
+        {"suffix": "norm.sm90"},
+        {"suffix": "only1a2b3c4d"},
+        {"cell": "python"},
+    ],
     ids=str,
 )
 def test_a_sound_wheel_gives_its_metadata(tmp_path: Path, made: dict[str, object]) -> None:
@@ -60,6 +72,33 @@ def test_a_wheel_that_disagrees_with_itself(
     wheel = write_cell_wheel(tmp_path, files=files)
     with pytest.raises(PublishError, match=said):
         check_wheel(wheel.path, wheel.entry)
+
+
+DESCRIPTION = f"{INFO}/variant.json"
+
+
+@pytest.mark.parametrize(
+    ("made", "changes", "said"),
+    [
+        ({"files": {DESCRIPTION: describe(["sm90"]).decode()}}, {}, "describes sm90, the name"),
+        ({"variant": "sm90"}, {"variant": ""}, "says variant '', the wheel 'sm90'"),
+        ({"variant": "sm90"}, {"modules": (PTX,)}, "norm holds sm90, PTX of 9.0, not sm90 alone"),
+        ({"variant": "sm90"}, {"modules": (OTHER,)}, "norm holds sm80, not sm90 alone"),
+        (
+            {"variant": "sm90", "files": {DESCRIPTION: describe(["sm80"]).decode()}},
+            {},
+            "describes sm80, the name says otherwise",
+        ),
+        ({"variant": "sm90", "files": {DESCRIPTION: "[]"}}, {}, "cannot be believed"),
+        ({"variant": "sm90", "files": {DESCRIPTION: "{}"}}, {}, "cannot be believed"),
+    ],
+)
+def test_a_variant_is_what_its_label_says(
+    tmp_path: Path, made: dict[str, object], changes: dict[str, object], said: str
+) -> None:
+    wheel = write_cell_wheel(tmp_path, **made)
+    with pytest.raises(PublishError, match=said):
+        check_wheel(wheel.path, replace(wheel.entry, **changes))
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,17 @@ def test_each_state(data: FarmData, tmp_path: Path) -> None:
     assert states(data, untested, known=(failure(second),))[1] == "untested"
 
 
+def test_a_variant_is_named_beside_its_wheel_and_is_no_cell(data: FarmData, tmp_path: Path) -> None:
+    second = plan(data)[1]
+    plain = entry(tmp_path, second)
+    variant = replace(plain, variant="sm90", file="x-sm90.whl", sha256="9" * 64)
+    assert states(data, variant) == ["missing", "missing", "missing"]
+    found = cover(data, [variant, plain], ())
+    assert [one.variants for one in found] == [(), ("sm90",), ()]
+    assert found[1].file == plain.file
+    assert "also sm90 alone" in coverage_page(found, data.matrix.exclusions).decode()
+
+
 def test_a_wheel_of_an_older_ref_is_stale_and_there(data: FarmData, tmp_path: Path) -> None:
     older = entry(tmp_path, plan(data)[1], version="0.1+20200101.cu130.torch2.11")
     found = cover(data, [older], ())[1]

@@ -77,6 +77,8 @@ REFUSALS = {
                             'source = "src"', "source: no such folder"),
     "requirement": ("recipe.toml", '"numpy<2"', '"scipy<2"', "'scipy<2' is not about numpy"),
     # the matrix
+    "variants is a flag": ("matrix.toml", 'why = "the second"',
+                           'why = "the second"\nvariants = "yes"', "where true or false is wanted"),
     "unknown torch": ("matrix.toml", 'torch = "2.11"', 'torch = "2.12"', "no [[torch]] has"),
     "unknown build": ("matrix.toml", '["13.0"]', '["12.8"]', "torch 2.11.0 has no 12.8 build"),
     "unknown Python": ("matrix.toml", '["cp311", "cp312"]', '["cp310"]', "no wheel for cp310"),

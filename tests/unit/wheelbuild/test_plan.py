@@ -255,3 +255,27 @@ def test_the_first_cell_of_our_own_matrix() -> None:
 def test_every_cell_of_our_own_matrix_has_a_job() -> None:
     data = load_data()
     assert len(plan(data)) == len(data.matrix.rows)
+
+
+VARIANTS = ("matrix.toml", 'pythons = ["cp310"]\nwhy', 'pythons = ["cp310"]\nvariants = true\nwhy')
+
+
+def test_the_matrix_asks_for_variants(tmp_path: Path) -> None:
+    first, second, _ = plan(small_data(tmp_path, VARIANTS))
+    assert first.variants == first.architectures.machine_code != ()
+    assert second.variants == ()
+
+
+def test_a_variant_makes_no_cell_fresh_and_a_lacking_one_makes_a_job(tmp_path: Path) -> None:
+    data = small_data(tmp_path, VARIANTS)
+    (job,) = plan(data, cells=[FIRST])
+    labels = [f"sm{arch.replace('.', '')}" for arch in job.variants]
+    variants = [publish(job, variant=label, key="v" * 64) for label in labels]
+    assert make_plan(data, variants, cells=[FIRST]).jobs == (job,)
+    plain = publish(job)
+    assert make_plan(data, [plain, *variants], cells=[FIRST]).fresh == (job,)
+    (again,) = make_plan(data, [plain, *variants[1:]], cells=[FIRST]).jobs
+    assert again == job
+    tagged = [replace(one, build_tag=3) for one in (plain, *variants[1:])]
+    (again,) = make_plan(data, tagged, cells=[FIRST]).jobs
+    assert again.build_tag == 3

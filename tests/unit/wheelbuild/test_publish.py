@@ -170,6 +170,33 @@ def test_an_older_key_may_come_back(tmp_path: Path) -> None:
     assert find_standing(back, held, force=False) is None
 
 
+def test_a_variant_lies_beside_its_plain_wheel_and_never_instead(
+    tmp_path: Path, store: DirectoryStore
+) -> None:
+    plain, variant = write_cell_wheel(tmp_path), write_cell_wheel(tmp_path, variant="sm90")
+    with pytest.raises(PublishError, match="no plain wheel at all"):
+        publish(variant.path, variant.entry, store=store)
+    publish(plain.path, plain.entry, store=store)
+    assert publish(variant.path, variant.entry, store=store).state == "published"
+    assert publish(variant.path, variant.entry, store=store).state == "already"
+    again = write_cell_wheel(tmp_path / "again", variant="sm90", files={"apex/more.py": ""})
+    assert publish(again.path, again.entry, store=store).entry.sha256 == variant.entry.sha256
+    other = write_cell_wheel(tmp_path / "other", variant="sm90", inputs="second")
+    with pytest.raises(PublishError, match="holds another build under this name"):
+        publish(other.path, other.entry, store=store)
+
+
+def test_a_variant_has_no_say_in_the_next_build_tag(tmp_path: Path, store: DirectoryStore) -> None:
+    for label in ("", "sm90"):
+        made = write_cell_wheel(tmp_path, variant=label)
+        publish(made.path, made.entry, store=store)
+    second = write_cell_wheel(tmp_path, build_tag=2, inputs="second")
+    assert publish(second.path, second.entry, store=store).state == "published"
+    late = write_cell_wheel(tmp_path / "late", variant="sm80")
+    with pytest.raises(PublishError, match=r"its build tag is none, .* newest plain wheel has 2"):
+        publish(late.path, late.entry, store=store)
+
+
 def test_later_evidence_replaces_none_and_never_the_other_way(
     tmp_path: Path, store: DirectoryStore
 ) -> None:

@@ -37,6 +37,8 @@ def make_folder(folder: Path) -> Path:
         NAME,
         "apex-0.1-cp311-cp311-linux_x86_64.whl",
         "apex-0.1+1.python-py3-none-any.whl",
+        "apex-0.1-cp311-cp311-linux_x86_64-sm90.whl",
+        NAME.replace(".whl", "-sm120.whl"),
         "apex-0.1-cp311-cp311-manylinux1_x86_64.manylinux_2_5_x86_64.whl",
     ],
 )

@@ -19,8 +19,9 @@ _ALIGNMENT = 64
 """What follows a section is moved by a multiple of this, more than nvcc or gcc asks for."""
 _TYPE_AT, _RELOCATABLE = 16, 1
 _TABLE_AT, _COUNT_AT = 40, 58
-_OFFSET_AT, _SIZE_AT = 24, 32
+_KIND_AT, _OFFSET_AT, _SIZE_AT = 4, 24, 32
 """In a section's header."""
+_NO_BYTES = 8
 
 
 class _Section(NamedTuple):
@@ -98,10 +99,13 @@ def _replace(
 
 
 def _sections(data: bytearray) -> List[_Section]:
-    """All of them, as the table in `data` has them now."""
+    """All that have bytes, as the table in `data` has them now."""
     (table,) = struct.unpack_from("<Q", data, _TABLE_AT)
     size, count = struct.unpack_from("<HH", data, _COUNT_AT)
     places = [table + size * number for number in range(count)]
+    places = [
+        one for one in places if struct.unpack_from("<I", data, one + _KIND_AT)[0] != _NO_BYTES
+    ]
     return [
         _Section(place, *struct.unpack_from("<QQ", data, place + _OFFSET_AT)) for place in places
     ]
