@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 FILE = "variant.json"
 """Its name in the dist-info."""
-SCHEMA = "https://variants-schema.wheelnext.dev/peps/825/v0.1.1.json"
+SCHEMA = "https://variants-schema.wheelnext.dev/peps/850/v0.2.0.json"
+"""Of the draft that adds `providers` to PEP 825's keys; uv 0.13.9 knows both."""
 NAMESPACE, FEATURE = "nvidia", "sm_arch"
 PROVIDER = {
     "requires": ["nvidia-variant-provider>=0.0.1,<1"],
