@@ -187,6 +187,11 @@ def test_each_of_several_tags_counts(place: Place) -> None:
     assert len(place.find(str(made.path.rename(place.root / name))).tags) == 4
 
 
+def test_a_variants_label_is_no_tag(place: Place) -> None:
+    made = make_wheel(place.root, variant="sm90")
+    assert place.find(str(made.path)).tags == ("cp311-cp311-linux_x86_64",)
+
+
 def test_what_is_installed_stands_beside_an_unpacked_wheel(place: Place) -> None:
     """An rpath to a neighbour's folder leads there; what the wheel brings itself comes first."""
     place.add("nvidia/lib/libx.so.1", f"{MODULE}{SUFFIX}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apex_installer import check, cli, commands, doctor, flow, from_index
+from apex_installer import check, cli, commands, doctor, flow, from_index, prefetch
 from apex_installer.errors import CheckError, NoTorchError
 from apex_installer.model.environment import Devices, Gpu
 from apex_installer.read import sharing
@@ -239,6 +239,20 @@ def test_a_variant_is_refused_where_others_may_share_the_target(
     (refused,) = pod.report["refusals"]
     assert refused["file"] == variant.entry.file
     assert refused["reason"] == f"is for 9.0 alone, and others may share {pod.target}"
+
+
+def test_what_is_fetched_for_other_pods_is_the_plain_wheel(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "why_shared", lambda _: "")
+    monkeypatch.setattr(prefetch, "read_environment", lambda *_, **__: pod.environment)
+    monkeypatch.setattr(prefetch, "load_recipe", lambda: pod.recipe)
+    variant = pod.wheel("variant", variant="sm90", architectures=("9.0",), modules=(MODULE,))
+    plain = pod.wheel(module_bytes={MODULE: b"\x7fELF" + os.urandom(9000)})
+    pod.offer(plain, variant)
+    cache = pod.root / "cache"
+    assert pod.run("prefetch", "--compile-timeout", "0", "--cache-dir", str(cache)) == 0
+    assert [path.name for path in cache.glob("wheels/*/*.whl")] == [plain.entry.file]
 
 
 def test_bad_bytes_are_struck_out_and_the_next_entry_is_taken(pod: Pod) -> None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apex_installer.errors import TrustError
+from apex_installer.model.entry import Entry
 from apex_installer.put.wheel import unpack, verify_wheel
 from support.wheels import FAULTS, MODULE, VERSION, MadeWheel, make_wheel, tiny_recipe
 
@@ -59,6 +60,18 @@ def test_a_good_one_is_unpacked_as_zipfile_would(tmp_path: Path) -> None:
     del wanted[f"apex-{VERSION}.dist-info/RECORD"]
     assert files_of(tmp_path / "stage") == wanted
     assert sizes == {name: len(data) for name, data in wanted.items()}
+
+
+@pytest.mark.parametrize("build_tag", [0, 2])
+def test_a_variants_label_stands_behind_its_tags(tmp_path: Path, build_tag: int) -> None:
+    made = make_wheel(tmp_path, variant="sm90", build_tag=build_tag)
+    assert made.entry.base_file == made.entry.file.replace("-sm90", "")
+    assert verify_and_unpack(made, tmp_path / "stage")
+    other = replace(made.entry, variant="", sha256=made.entry.sha256)
+    with pytest.raises(TrustError, match=r"name is not|not one of|otherwise"):
+        verify_wheel(str(made.path), entry=other, recipe=RECIPE)
+    with pytest.raises(TrustError, match="or not of its variant"):
+        Entry.from_json({**made.entry.to_json(), "variant": "sm80"}, where="here")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
