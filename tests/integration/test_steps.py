@@ -165,3 +165,23 @@ def test_a_wheel_that_lost_a_module_is_refused_by_its_test(farm: Farm, tmp_path:
     wheel = pack_wheel(tmp_path / "files", path=tmp_path / stamped.name)
     said = farm.run("test", str(wheel), "--python", str(farm.python), code=3).stderr
     assert "apex_C" in said
+
+
+def test_variants_lie_beside_the_plain_wheel_in_one_run(farm: Farm, tmp_path: Path) -> None:
+    several = Farm(tmp_path / "farm", farm.python, farm.cuda_home, tmp_path / "data")
+    shutil.copytree(farm.folder, several.folder)
+    shutil.copytree(SMALL, several.data)
+    matrix = several.data / "matrix.toml"
+    matrix.write_text(matrix.read_text().replace("[[cells]]\n", "[[cells]]\nvariants = true\n"))
+    words = ["--only", "fused_layer_norm_cuda", "--arch", "8.0;9.0+PTX"]
+    run = ["run", CELL, *words, "--python", str(farm.python), "--json"]
+    (row,) = json.loads(several.run(*run).stdout)
+    assert row["state"] == "published"
+    assert row["said"].endswith(".whl and sm80, sm90")
+    made = [entry for entry in several.store.entries() if entry.suffix == "norm"]
+    held = {entry.variant: entry.modules[0].architectures.text for entry in made}
+    assert held == {"": "8.0;9.0+PTX", "sm80": "8.0", "sm90": "9.0"}
+    sizes = {entry.variant: entry.size for entry in made}
+    assert max(sizes["sm80"], sizes["sm90"]) < sizes[""]
+    (again,) = json.loads(several.run(*run).stdout)
+    assert again["state"] == "fresh"

@@ -16,6 +16,8 @@ from measure import Cost, format_table, summarize
 from symbol_check import IMPORTED, LDD, OPENED, OURS
 from symbol_check import judge as judge_check
 from symbol_check import summarize as summarize_check
+from variants import judge as judge_variants
+from variants import write_data
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +33,30 @@ def test_builds_are_held_to_wall_cpu_and_floor() -> None:
     assert found["CPU-seconds, ours / README"]["met"]
     floor = found["wall / max(CPU-seconds / cores, longest chain)"]
     assert floor == {"value": round(90 / 68.75, 4), "limit": 1.25, "met": False}
+
+
+def variant_cost(build: float, steps: float) -> dict[str, object]:
+    step = "all steps on what was built"
+    return {"build": {"cpu_seconds": build}, step: {"cpu_seconds": steps}}
+
+
+def test_variants_are_held_to_the_builds_cpu_and_the_whole_is_told() -> None:
+    found = judge_variants(variant_cost(100, 20), variant_cost(109, 71))
+    assert found["build"] == {"value": 1.09, "limit": 1.1, "met": True}
+    assert found["build and all steps"] == {"value": 1.5}
+    assert not judge_variants(variant_cost(100, 20), variant_cost(111, 20))["build"]["met"]
+
+
+def test_every_cell_of_a_measured_folder_asks_for_variants_or_none_does(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "matrix.toml").write_text("[[cells]]\nvariants = true\na = 1\n[[cells]]\nb = 2\n")
+    found = {
+        asked: (write_data(given, into=tmp_path / str(asked), variants=asked) / "matrix.toml")
+        for asked in (True, False)
+    }
+    assert found[False].read_text() == "[[cells]]\na = 1\n[[cells]]\nb = 2\n"
+    assert found[True].read_text().count("[[cells]]\nvariants = true\n") == 2
 
 
 def test_without_a_timeline_nothing_is_said_of_the_floor() -> None:
