@@ -1,6 +1,7 @@
 """Where things lie in an index, and how one place is named from another. All URLs are relative.
 
 files/<sha256>/<wheel>             and <wheel>.metadata beside it
+files/<sha256>/<name>-<version>-variants.json    what that version's variants are (PEP 825)
 entries/<sha256>.json              what the pages are rendered from
 <index path>/simple/…              `cu121/torch2.4`, `cu121/torch2.4/norm.sm90`, `python`
 <index path>/install-cp310.json    the installer's document
