@@ -12,6 +12,7 @@ import urllib.request
 from contextlib import nullcontext, suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
 
@@ -98,6 +99,23 @@ def test_wheel_and_sidecar_become_assets_and_the_pages_name_them(
     (entry,) = store.entries()
     assert "%2B" in entry.url
     assert "+" not in entry.url
+
+
+def test_a_variant_is_an_asset_and_what_describes_it_a_page(
+    store: ReleasesStore, github: FakeGitHub, made: CellWheel, tmp_path: Path
+) -> None:
+    variant = write_cell_wheel(tmp_path / "built", cell=CELL, variant="sm90")
+    for one in (made, variant):
+        publish(one.path, one.entry, store=store)
+    assert {made.path.name, variant.path.name} < set(github.names("wheels-1"))
+    page = store.directory / "cu130/torch2.11/simple/apex/index.json"
+    files = {one["filename"]: one for one in json.loads(page.read_bytes())["files"]}
+    described = files.pop(f"apex-{variant.entry.version}-variants.json")
+    place = page.parent / unquote(described["url"])
+    assert sha256(place.read_bytes()).hexdigest() == described["hashes"]["sha256"]
+    assert set(files) == {made.path.name, variant.path.name}
+    for file in files.values():
+        assert fetch_sha256(file["url"]) == file["hashes"]["sha256"]
 
 
 def test_again_changes_nothing(store: ReleasesStore, github: FakeGitHub, made: CellWheel) -> None:
