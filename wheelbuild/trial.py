@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wheelbuild.command import Ran, run_command
 from wheelbuild.errors import CommandError, TestError
 from wheelbuild.index.admission import check_wheel
-from wheelbuild.index.documents import document_pages
+from wheelbuild.index.pages import render
 from wheelbuild.stores.directory import DirectoryStore
 from wheelbuild.thin_json import thin_texts
 from wheelbuild.zipapp import pack_zipapp
@@ -46,7 +46,7 @@ class Trial:
     def install(self, wheel: Path, entry: Entry, *, on_gpu: bool) -> dict[str, Any]:
         """Publish into an index of its own and install from that; return the installer's report."""
         store = DirectoryStore(self.folder / "index")
-        _publish_alone(wheel, entry, store=store)
+        _publish_alone(wheel, entry, store=store, named=self.folder / entry.base_file)
         words = ["--index-url", store.directory.as_uri(), "--at-least", "wheel", "--json"]
         words += ["--python", str(self.python), "--target", str(self.target)]
         words += ["--cache-dir", str(self.folder / "cache")]
@@ -118,14 +118,18 @@ def make_trial(
     )
 
 
-def _publish_alone(wheel: Path, entry: Entry, *, store: DirectoryStore) -> None:
-    """Whatever its build tag is, and a variant without its plain wheel.
+def _publish_alone(wheel: Path, entry: Entry, *, store: DirectoryStore, named: Path) -> None:
+    """Whatever its build tag is: that one is next is the real index's question.
 
-    What may be published is the real index's question. The installer reads the document alone.
+    A variant goes by the plain wheel's name, since whether it may be taken depends on where it is
+    put, and here that is wherever this machine keeps temporary files.
     """
-    url = store.put_file(wheel, sha256=entry.sha256, sidecar=check_wheel(wheel, entry))
-    store.put_entry(replace(entry, url=url, uploaded="1980-01-01T00:00:00Z"))
-    store.write_pages(document_pages(store.entries()))
+    sidecar = check_wheel(wheel, entry)
+    named.symlink_to(wheel.absolute())
+    url = store.put_file(named, sha256=entry.sha256, sidecar=sidecar)
+    plain = replace(entry, url=url, uploaded="1980-01-01T00:00:00Z", file=named.name, variant="")
+    store.put_entry(plain)
+    store.write_pages(render(store.entries()))
 
 
 def _as_if_gpus(entry: Entry) -> list[str]:

@@ -66,12 +66,17 @@ def read_offer(index_url: str, cell: Cell, *, fetcher: Fetcher, situation: Situa
 
 
 def wishes_for(offer: Offer, situation: Situation) -> Wishes:
-    """What is asked of the offer's entries; who shares the target matters to variants alone."""
+    """What is asked of the offer's entries; who shares target or cache matters to variants alone.
+
+    The wheel in a cache that pods share is what they have when the index cannot be reached.
+    """
     shared = ""
     if any(entry.variant for entry in offer.entries):
         from apex_installer.read.sharing import why_shared  # noqa: PLC0415 - few indexes have any
 
-        shared = why_shared(situation.environment.target)
+        location = situation.cache.location
+        cache = f"other pods read {location.directory}" if location.outlives_pod else ""
+        shared = why_shared(situation.environment.target) or cache
     return Wishes(modules=situation.modules, at_hand=offer.at_hand, plain_only=shared)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from apex_installer import check, cli, commands, doctor, flow, from_index, prefetch
 from apex_installer.errors import CheckError, NoTorchError
+from apex_installer.get.cache import CacheLocation
 from apex_installer.model.environment import Devices, Gpu
 from apex_installer.read import sharing
 from support.targets import add_foreign, tree
@@ -239,6 +240,20 @@ def test_a_variant_is_refused_where_others_may_share_the_target(
     (refused,) = pod.report["refusals"]
     assert refused["file"] == variant.entry.file
     assert refused["reason"] == f"is for 9.0 alone, and others may share {pod.target}"
+
+
+def test_a_variant_is_refused_where_other_pods_read_the_cache(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "why_shared", lambda _: "")
+    volume = CacheLocation(str(pod.root / "volume"), "--cache-dir", outlives_pod=True)
+    monkeypatch.setattr("apex_installer.get.cache.find_cache", lambda **_: volume)
+    variant = pod.wheel("variant", variant="sm90", architectures=("9.0",), modules=(MODULE,))
+    pod.offer(pod.wheel(module_bytes={MODULE: b"\x7fELF" + os.urandom(9000)}), variant)
+    assert pod.run() == 0
+    assert pod.report["chosen"]["variant"] == ""
+    (refused,) = pod.report["refusals"]
+    assert refused["reason"] == f"is for 9.0 alone, and other pods read {volume.directory}"
 
 
 def test_what_is_fetched_for_other_pods_is_the_plain_wheel(
