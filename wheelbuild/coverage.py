@@ -13,7 +13,7 @@ from wheelbuild.index.html import fill_template
 from wheelbuild.index.overview import UNTESTED, gpu_evidence
 from wheelbuild.index.paths import rebase
 from wheelbuild.known_failures import find_failure
-from wheelbuild.plan import find_newest, make_plan
+from wheelbuild.plan import find_newest, is_current, make_plan
 from wheelbuild.upstream import python_order
 from wheelbuild.variants import choose_offered
 
@@ -74,18 +74,15 @@ def cover(
     """Every wanted cell, in the matrix's order."""
     published = tuple(entries)
     plan = make_plan(data, published)
-    fresh = {job.cell.label for job in plan.fresh}
     jobs = {job.cell.label: job for job in (*plan.jobs, *plan.fresh)}
-    return tuple(
-        _cover(jobs[row.cell.label], published, failures, is_fresh=row.cell.label in fresh)
-        for row in data.matrix.rows
-    )
+    return tuple(_cover(jobs[row.cell.label], published, failures) for row in data.matrix.rows)
 
 
-def _cover(
-    job: Job, entries: tuple[Entry, ...], failures: Sequence[KnownFailure], *, is_fresh: bool
-) -> CellCoverage:
+def _cover(job: Job, entries: tuple[Entry, ...], failures: Sequence[KnownFailure]) -> CellCoverage:
     newest, failure = _newest(entries, job), find_failure(job, failures)
+    # Of the plain wheel alone: variants that are missing yet leave a cell as it is.
+    same = find_newest(entries, job)
+    is_fresh = same is not None and is_current(same, job)
     evidence = gpu_evidence(newest) if newest else ""
     state: State
     if is_fresh:

@@ -135,7 +135,7 @@ def make_plan(
     for row in choose_rows(data, cells):
         job = make_job(data, row, only=words, architectures=architectures)
         newest = find_newest(published, job)
-        if newest is None or newest.key != job.key(newest.torch_git) or force:
+        if newest is None or not is_current(newest, job) or force:
             jobs.append(_with_tag(job, newest))
         elif find_lacking(job, newest, published):
             jobs.append(replace(job, build_tag=newest.build_tag))
@@ -244,6 +244,11 @@ def arch_suffix(row: Row, asked: Architectures) -> str:
         return ""
     names = [f"sm{arch.replace('.', '')}" for arch in asked.machine_code]
     return ".".join([*names, *(f"ptx{arch.replace('.', '')}" for arch in asked.ptx)])
+
+
+def is_current(entry: Entry, job: Job) -> bool:
+    """Whether the job would make that plain wheel again."""
+    return entry.key == job.key(entry.torch_git)
 
 
 def find_newest(entries: Iterable[Entry], job: Job) -> Entry | None:

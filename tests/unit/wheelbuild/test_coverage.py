@@ -96,6 +96,14 @@ def test_a_variant_is_named_beside_its_wheel_and_is_no_cell(data: FarmData, tmp_
     assert "also sm90 alone" in coverage_page(found, data.matrix.exclusions).decode()
 
 
+def test_a_cell_that_lacks_a_variant_is_not_stale(tmp_path: Path) -> None:
+    asked = ("matrix.toml", 'why = "the second"', 'why = "the second"\nvariants = true')
+    data = small_data(tmp_path / "data", asked)
+    second = plan(data)[1]
+    assert second.variants
+    assert states(data, entry(tmp_path, second))[1] == "untested"
+
+
 def test_a_wheel_of_an_older_ref_is_stale_and_there(data: FarmData, tmp_path: Path) -> None:
     older = entry(tmp_path, plan(data)[1], version="0.1+20200101.cu130.torch2.11")
     found = cover(data, [older], ())[1]
