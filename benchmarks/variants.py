@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace, folder: Path, *, variants: bool) -> dict[
         "all steps on what was built": cost["run"].to_json(),
         "links again": len(left["variants"]["links"]),
         "bytes": {entry.variant or "plain": entry.size for entry in entries},
+        "torch": left["interpreter"]["torch"],
         "nvcc": left["toolkit"]["version"] if left["toolkit"] else None,
         "compiler": left["compiler"]["version"],
     }
