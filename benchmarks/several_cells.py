@@ -40,6 +40,7 @@ def run_farm(
     words += ["--json", "run", *(cell for cell, _ in cells), "--arch", arguments.arch]
     words += ["--jobs", str(arguments.jobs), "--index", folder / "index"]
     words += ["--source", arguments.source.absolute()] if arguments.source else []
+    words += [word for name in arguments.only for word in ("--only", name)]
     path = [str(code), str(code / "installer" / "src"), os.environ.get("PYTHONPATH", "")]
     environ = {**clean_environ(), "PYTHONPATH": os.pathsep.join(filter(None, path))}
     log = folder / "log"
@@ -71,6 +72,7 @@ def main() -> int:
     add("--checkout", type=Path, action="append", default=[], help="another one to compare with")
     add("--patch", default="0", help="last part of torch's release (default: 0)")
     add("--source", type=Path, help="a checkout of NVIDIA Apex")
+    add("--only", action="append", default=[], help="only these modules")
     add("--data", type=Path, help="another data folder")
     add("--arch", default="9.0", help="architectures (default: 9.0)")
     add("--jobs", type=int, default=os.cpu_count(), help="compilers at once")

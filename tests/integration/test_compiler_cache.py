@@ -6,6 +6,7 @@ alone misses an edit that only another one sees.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -183,3 +184,28 @@ def test_a_cache_that_cannot_start_leaves_the_compilers_as_they_are(
     bench = Workbench(tmp_path, cuda_130)
     assert held(bench.compile(FIRST)) == set(FIRST.values())
     assert bench.account == {"not used": "it ended without a word"}
+
+
+def servers(variables: Mapping[str, str]) -> int:
+    """How many processes were started with these variables."""
+    wanted = {f"{name}={value}".encode() for name, value in variables.items()}
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            found += wanted <= set(path.read_bytes().split(b"\0"))
+    return found
+
+
+def interrupted(sccache: str, variables: Mapping[str, str]) -> None:
+    environ = {**os.environ, **variables}
+    with run_compiler_cache(sccache, cuda="13.0", folders=(), environ=environ) as cache:
+        assert cache.prefixes
+        assert servers(variables) == 1
+        raise KeyboardInterrupt
+
+
+def test_the_server_ends_with_the_build(tmp_path: Path, sccache: str) -> None:
+    variables = {"SCCACHE_DIR": str(tmp_path / "cache")}
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(sccache, variables)
+    assert servers(variables) == 0
