@@ -1,17 +1,19 @@
 """All steps for the cells that are named; a cell that fails never stops the others.
 
-    build ─┐
-    build ─┼─> repair ─> stamp ─> test ─> publish     one cell after the other
-    build ─┘
+    build ─> repair ─> stamp ─> test ─┐
+    build ─> repair ─> stamp ─> test ─┼─> publish     one wheel after the other
+    build ─> repair ─> stamp ─> test ─┘
 
-While a cell is tested and published the next ones are compiled, and while a build's last objects
-leave cores idle another's take them: all share one width (`apex_installer.make.slots`).
+While a cell is tested the next ones are compiled, and while a build's last objects leave cores idle
+another's take them: all share one width (`apex_installer.make.slots`). On a GPU one cell is tested
+after the other.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
@@ -40,7 +42,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 4
-"""Builds; each has a setup.py and a precompiled header of its own in memory."""
+"""Builds, and wheels that are tested: each has a precompiled header or a torch in memory."""
+
+_ONE_WRITER = threading.Lock()
+"""Held to publish: an index has one writer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,13 +99,14 @@ def run_cells(
     cores = options.build.jobs or len(os.sched_getaffinity(0))
     with (
         ThreadPoolExecutor(min(MOST_AT_ONCE, cores)) as builders,
-        ThreadPoolExecutor(1) as finisher,
+        # Two wheels' tests at once could want more than a GPU's memory.
+        ThreadPoolExecutor(1 if options.on_gpu else min(MOST_AT_ONCE, cores)) as finishers,
     ):
         try:
-            _run_line(line, builders=builders, finisher=finisher)
+            _run_line(line, builders=builders, finishers=finishers)
         except BaseException:
             # Ctrl-C: what the other threads have started would go on without anyone.
-            for pool in (builders, finisher):
+            for pool in (builders, finishers):
                 pool.shutdown(wait=False, cancel_futures=True)
             end_commands()
             raise
@@ -116,7 +122,7 @@ def exit_code(results: Iterable[CellResult]) -> int:
 
 
 def _run_line(
-    line: Sequence[_Cell], *, builders: ThreadPoolExecutor, finisher: ThreadPoolExecutor
+    line: Sequence[_Cell], *, builders: ThreadPoolExecutor, finishers: ThreadPoolExecutor
 ) -> None:
     waiting, finishing = list(line), []
     building: dict[Future[bool], _Cell] = {}
@@ -131,7 +137,7 @@ def _run_line(
             cell = building.pop(future)
             if future.result():
                 compiled.add(objects_of(cell.job))
-                finishing.append(finisher.submit(cell.finish))
+                finishing.append(finishers.submit(cell.finish))
     for one in finishing:
         one.result()
 
@@ -185,7 +191,8 @@ class Steps:
         for wheel in stamped:
             self._begin("publish")
             store, force = self.options.store, self.options.force
-            done.append(publish(wheel, entry_of(wheel), store=store, force=force))
+            with _ONE_WRITER:
+                done.append(publish(wheel, entry_of(wheel), store=store, force=force))
         labels = ", ".join(one.entry.variant for one in done if one.entry.variant)
         is_new = any(one.state == "published" for one in done)
         said = f"{done[0].entry.file} and {labels}" if labels else done[0].entry.file

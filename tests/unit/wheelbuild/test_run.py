@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -66,6 +68,7 @@ def run_by(
     *jobs: Job,
     build: Callable[[Job], None] = lambda _: None,
     prove: Callable[[Job], None] = lambda _: None,
+    on_gpu: bool = False,
 ) -> tuple[CellResult, ...]:
     """`run_cells` with these in place of the compilers and of all that comes after."""
 
@@ -83,6 +86,7 @@ def run_by(
     options: Any = RunOptions(
         build=BuildOptions(cache=folder, work=folder, jobs=4),
         store=None,  # type: ignore[arg-type]  # nothing is published
+        on_gpu=on_gpu,
     )
     return run_cells(jobs, data=None, options=options)  # type: ignore[arg-type]
 
@@ -104,7 +108,7 @@ def test_the_next_cell_is_built_while_one_is_tested(
     assert [one.said for one in results] == ["1", "2"]
 
 
-def test_cells_are_tested_and_published_one_at_a_time(
+def test_on_a_gpu_one_cell_is_tested_at_a_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     alone = threading.Lock()
@@ -115,9 +119,44 @@ def test_cells_are_tested_and_published_one_at_a_time(
         alone.release()
 
     jobs = [make_job(version=str(number), torch=f"2.{number}.0+cu130") for number in range(6)]
-    results = run_by(monkeypatch, tmp_path, *jobs, prove=prove)
+    results = run_by(monkeypatch, tmp_path, *jobs, prove=prove, on_gpu=True)
     assert [one.state for one in results] == ["published"] * 6
     assert [one.said for one in results] == [job.version for job in jobs]
+
+
+def test_without_one_cells_are_tested_side_by_side(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    both = threading.Barrier(2, timeout=30)
+
+    def prove(_: Job) -> None:
+        both.wait()
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    jobs = [make_job(version=str(number), torch=f"2.{number}.0+cu130") for number in range(2)]
+    results = run_by(monkeypatch, tmp_path, *jobs, prove=prove)
+    assert [one.state for one in results] == ["published"] * 2
+
+
+def test_an_index_has_one_writer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    alone = threading.Lock()
+
+    def publish(*_: Any, **__: Any) -> Any:
+        assert alone.acquire(blocking=False)
+        time.sleep(0.02)
+        alone.release()
+        return SimpleNamespace(state="published", entry=SimpleNamespace(file="x.whl", variant=""))
+
+    monkeypatch.setattr(run, "publish", publish)
+    monkeypatch.setattr(run, "entry_of", lambda _: None)
+    options: Any = SimpleNamespace(store=None, force=False)
+
+    def publish_one(_: int) -> str:
+        steps = run.Steps(make_job(), data=None, options=options)  # type: ignore[arg-type]
+        return steps.publish([tmp_path])[0]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(publish_one, range(8))) == ["published"] * 8
 
 
 def test_objects_are_made_by_one_build_before_others_want_them(
