@@ -54,6 +54,8 @@ class CellCoverage:
     """Of the failure, else the matrix's reason."""
     variants: tuple[str, ...]
     """Labels of the wheels for one architecture that lie beside it: `sm80`, `sm90`."""
+    parts: tuple[tuple[str, str], ...]
+    """Wheels that do not hold the cell's modules or architectures: `norm.sm90`, and where it is."""
     file: str
     """Of the newest plain wheel, also of one that is stale or whose successor fails; else empty."""
     url: str
@@ -103,6 +105,7 @@ def _cover(job: Job, entries: tuple[Entry, ...], failures: Sequence[KnownFailure
         evidence=f"{evidence}, yanked" if yanked else evidence,
         why=why,
         variants=_variants_beside(newest, entries) if newest else (),
+        parts=_parts(entries, job),
         file=newest.file if newest else "",
         url=rebase(newest.url, start="", to="") if newest else "",
     )
@@ -113,6 +116,17 @@ def _newest(entries: tuple[Entry, ...], job: Job) -> Entry | None:
     place = (job.cell.label, job.suffix, "")
     older = [one for one in entries if (one.cell, one.suffix, one.variant) == place]
     return find_newest(entries, job) or max(older, key=lambda one: one.uploaded, default=None)
+
+
+def _parts(entries: tuple[Entry, ...], job: Job) -> tuple[tuple[str, str], ...]:
+    """The newest of each suffix that is not the cell's own, but for yanked ones."""
+    newest = {
+        one.suffix: rebase(one.url, start="", to="")
+        for one in sorted(entries, key=lambda one: one.uploaded)
+        if one.cell == job.cell.label and one.suffix != job.suffix
+        if not one.variant and one.yanked is None
+    }
+    return tuple(sorted(newest.items()))
 
 
 def _variants_beside(plain: Entry, entries: tuple[Entry, ...]) -> tuple[str, ...]:

@@ -96,6 +96,24 @@ def test_a_variant_is_named_beside_its_wheel_and_is_no_cell(data: FarmData, tmp_
     assert "also sm90 alone" in coverage_page(found, data.matrix.exclusions).decode()
 
 
+def test_what_holds_a_part_of_a_cell_is_named_and_leaves_it_missing(
+    data: FarmData, tmp_path: Path
+) -> None:
+    second = plan(data)[1]
+    version = f"{second.version}.sm90"
+    part = entry(tmp_path, second, version=version, suffix="sm90", url="files/part.whl")
+    newer = replace(part, url="files/newer.whl", uploaded="9999-01-01T00:00:00Z")
+    gone = replace(part, version=f"{second.version}.norm", suffix="norm", yanked="bad")
+    found = cover(data, [newer, part, gone], ())
+    assert [(one.state, one.parts) for one in found] == [
+        ("missing", ()),
+        ("missing", (("sm90", "files/newer.whl"),)),
+        ("missing", ()),
+    ]
+    page = coverage_page(found, data.matrix.exclusions).decode()
+    assert 'in part: <a href="files/newer.whl">sm90</a>' in page
+
+
 def test_a_cell_that_lacks_a_variant_is_not_stale(tmp_path: Path) -> None:
     asked = ("matrix.toml", 'why = "the second"', 'why = "the second"\nvariants = true')
     data = small_data(tmp_path / "data", asked)
