@@ -137,7 +137,7 @@ def make_plan(
         newest = find_newest(published, job)
         if newest is None or not is_current(newest, job) or force:
             jobs.append(_with_tag(job, newest))
-        elif find_lacking(job, newest, published):
+        elif find_lacking(job.variants, newest, published):
             jobs.append(replace(job, build_tag=newest.build_tag))
         else:
             fresh.append(job)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from apex_installer.model.arch import Architectures
     from apex_installer.model.entry import Entry
-    from wheelbuild.plan import Job
 
 FILE = "variant.json"
 """Its name in the dist-info."""
@@ -133,15 +132,17 @@ def index_files(name: str, entries: Iterable[Entry]) -> tuple[IndexFile, ...]:
     )
 
 
-def find_lacking(job: Job, plain: Entry, entries: Iterable[Entry]) -> tuple[str, ...]:
-    """Labels that the job is to make, and that the index does not hold beside `plain`."""
+def find_lacking(
+    architectures: Iterable[str], plain: Entry, entries: Iterable[Entry]
+) -> tuple[str, ...]:
+    """Labels of the variants that are wanted, and that the index does not hold beside `plain`."""
     held = {
         entry.variant
         for entry in entries
         if (entry.cell, entry.version, entry.build_tag)
         == (plain.cell, plain.version, plain.build_tag)
     }
-    return tuple(label for label in map(label_of, job.variants) if label not in held)
+    return tuple(label for label in map(label_of, architectures) if label not in held)
 
 
 def find_mismatch(variant: Entry, plain: Entry | None) -> str | None:

@@ -132,10 +132,10 @@ def test_each_version_is_described_for_itself(entries: tuple[Entry, ...]) -> Non
 
 def test_what_is_lacking_is_of_this_build(entries: tuple[Entry, ...]) -> None:
     job = make_job(variants=("8.0", "9.0", "12.0"))
-    assert find_lacking(job, entries[0], entries) == ("sm120",)
+    assert find_lacking(job.variants, entries[0], entries) == ("sm120",)
     newer = rebuilt(entries[0])
-    assert find_lacking(job, newer, [*entries, newer]) == ("sm80", "sm90", "sm120")
-    assert find_lacking(make_job(), newer, [newer]) == ()
+    assert find_lacking(job.variants, newer, [*entries, newer]) == ("sm80", "sm90", "sm120")
+    assert find_lacking((), newer, [newer]) == ()
 
 
 def test_a_variant_lies_beside_the_plain_wheel_of_its_build(entries: tuple[Entry, ...]) -> None:
