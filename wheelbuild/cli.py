@@ -204,6 +204,8 @@ def _force(parser: argparse.ArgumentParser) -> None:
 def _for_a_matrix(parser: argparse.ArgumentParser) -> None:
     text = "labels or beginnings, separated by blanks or commas (default: all)"
     parser.add_argument("--cells", metavar="TEXT", default="", help=text)
+    text = "first what open issues of --store's repository with the label `wanted` ask for"
+    parser.add_argument("--wanted", action="store_true", help=text)
 
 
 def _gather(parser: argparse.ArgumentParser) -> None:
@@ -272,7 +274,7 @@ _COMMANDS: tuple[
     (commands.run_sources, (_refs, _index)),
     (commands.run_zipapp, (_zipapp, _store)),
     (commands.run_demo, (_build,)),
-    (workflow.run_jobs, (_for_a_matrix, _force, _index)),
+    (workflow.run_jobs, (_for_a_matrix, _force, _index, _store)),
     (workflow.run_make, (_cell, _made, _force, _build, _index)),
     (workflow.run_prove, (_made, _force, _index)),
     (workflow.run_gather, (_made, _gather, _force, _index, _store)),

@@ -114,10 +114,17 @@ def run_evidence(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def plan_jobs(data: FarmData, arguments: argparse.Namespace, *, cells: Sequence[str]) -> Planned:
+def plan_jobs(
+    data: FarmData,
+    arguments: argparse.Namespace,
+    *,
+    cells: Sequence[str],
+    asked: Sequence[str] = (),
+) -> Planned:
     """Plan against the index that the command line names, less what is known not to build.
 
-    `--force` builds what is fresh and tries what failed.
+    `--force` builds what is fresh and tries what failed. `asked` are issues as `--misses` takes
+    them.
     """
     place = str(arguments.index)
     entries = read_entries(place, [row.cell for row in choose_rows(data, cells)])
@@ -129,7 +136,7 @@ def plan_jobs(data: FarmData, arguments: argparse.Namespace, *, cells: Sequence[
         arch=arguments.arch,
         force=arguments.force,
     )
-    misses = _read_misses(getattr(arguments, "misses", None), data)
+    misses = _count_misses(asked, getattr(arguments, "misses", None), data)
     planned = _split(plan, () if arguments.force else _known(data, place), misses)
     for _, failure in planned.known:
         logger.info("left out until its inputs change: %s", failure.line)
@@ -170,15 +177,15 @@ def _split(plan: Plan, failures: Sequence[KnownFailure], misses: dict[str, int])
     )
 
 
-def _read_misses(path: Path | None, data: FarmData) -> dict[str, int]:
+def _count_misses(asked: Sequence[str], path: Path | None, data: FarmData) -> dict[str, int]:
     """What is missed, and a line for each cell that is missed and not wanted."""
-    if path is None:
-        return {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8: {error}") from error
-    misses = count_misses(lines, where=str(path))
+    misses = count_misses(asked, where="issues")
+    if path is not None:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path}: not UTF-8: {error}") from error
+        misses += count_misses(lines, where=str(path))
     wanted = {row.cell.label for row in data.matrix.rows}
     for label, count in misses.most_common():
         if label not in wanted:

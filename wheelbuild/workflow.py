@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from wheelbuild.commands import build_options
 from wheelbuild.data import load_data
-from wheelbuild.errors import EXIT_BUG, EXIT_DONE, EXIT_STEP, UsageError
+from wheelbuild.errors import EXIT_BUG, EXIT_DONE, EXIT_STEP, PublishError, UsageError
 from wheelbuild.github.api import Api, Refused
 from wheelbuild.github.branch import PagesBranch
 from wheelbuild.github.installer import release_installer
 from wheelbuild.github.releases import Releases
 from wheelbuild.github.repository import find_repository
+from wheelbuild.github.wanted import read_wanted
 from wheelbuild.made import Made, cut_off, make_cell, prove_on_gpu, publish_made, read_made
 from wheelbuild.plan import make_plan
 from wheelbuild.planning_commands import note_failures, plan_jobs, write_coverage
@@ -42,7 +43,8 @@ def run_jobs(arguments: argparse.Namespace) -> int:
     """Say which cells a workflow's matrix shall make: JSON, and in $GITHUB_OUTPUT as `cells`."""
     arguments.only = arguments.arch = None  # whole cells alone
     words = arguments.cells.replace(",", " ").split()
-    plan = plan_jobs(load_data(arguments.data), arguments, cells=words)
+    asked = _read_wanted(arguments) if arguments.wanted else ()
+    plan = plan_jobs(load_data(arguments.data), arguments, cells=words, asked=asked)
     cells = [job.cell.label for job in plan.jobs]
     taken = cells[:MOST_JOBS]
     text = json.dumps(taken)
@@ -124,6 +126,16 @@ def run_release_installer(arguments: argparse.Namespace) -> int:
     released = release_installer(arguments.zipapp, releases=releases)
     print_line("released" if released else "already")
     return EXIT_DONE
+
+
+def _read_wanted(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """None where GitHub does not tell: the order is all that depends on it."""
+    repository = find_repository(arguments.store, os.environ)
+    try:
+        return read_wanted(Api(repository))
+    except PublishError as error:
+        logger.warning("the issues that ask for wheels are not read, the order is ours: %s", error)
+        return ()
 
 
 def _plan(arguments: argparse.Namespace, *, cells: list[str], force: bool = False) -> Plan:

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,6 +91,8 @@ class FakeGitHub:
     requests: list[str] = field(default_factory=list)
     faults: dict[int, Fault] = field(default_factory=dict)
     pulls: list[PullRequest] = field(default_factory=list)
+    issues: list[dict[str, Any]] = field(default_factory=list)
+    """As GitHub lists them: `title`, `body`, `state`, `labels` of names."""
     may_open_pulls: bool = True
     """The setting "Allow GitHub Actions to create and approve pull requests"."""
     builds: int = 0
@@ -337,6 +339,21 @@ class _Api(_Handler):
     def show_repository(self, _query: object, _body: object) -> None:
         self.send(200, {"full_name": REPOSITORY, "default_branch": "main"})
 
+    def list_issues(self, query: dict[str, list[str]], _body: object) -> None:
+        """Open ones alone unless asked otherwise; pull requests are among them."""
+        state, labels = query.get("state", ["open"])[0], query.get("labels", [""])[0]
+        pulls = [
+            {"title": one.title, "body": one.body, "state": one.state, "pull_request": {}}
+            for one in self.github.pulls
+        ]
+        found = [
+            one
+            for one in [*self.github.issues, *pulls]
+            if state in {"all", one["state"]}
+            if not labels or labels in one.get("labels", [labels])  # a pull has every one
+        ]
+        self.paginate(found, query)
+
     def list_pulls(self, query: dict[str, list[str]], _body: object) -> None:
         state, (head,) = query.get("state", ["open"])[0], query["head"]
         found = [one for one in self.github.pulls if head == f"{_OWNER}:{one.head}"]
@@ -380,8 +397,8 @@ class _Api(_Handler):
         headers = {}
         if page * size < len(items):
             path = urlsplit(self.path).path
-            after = f"{self.github.url}{path}?per_page={size}&page={page + 1}"
-            headers["Link"] = f'<{after}>; rel="next"'
+            words = urlencode({**{name: one for name, (one,) in query.items()}, "page": page + 1})
+            headers["Link"] = f'<{self.github.url}{path}?{words}>; rel="next"'
         self.send(200, items[(page - 1) * size : page * size], headers)
 
     def _redirect(self, release: Release | None, name: str) -> None:
@@ -431,6 +448,7 @@ _ROUTES: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("DELETE", r"/releases/assets/(\d+)", _Api.delete_asset),
     ("POST", r"/pages/builds", _Api.build_pages),
     ("GET", r"", _Api.show_repository),
+    ("GET", r"/issues", _Api.list_issues),
     ("GET", r"/pulls", _Api.list_pulls),
     ("POST", r"/pulls", _Api.open_pull),
     ("PATCH", r"/pulls/(\d+)", _Api.change_pull),
