@@ -237,7 +237,8 @@ def test_a_toolkit_of_another_cuda(farm: Farm) -> None:
     assert ended.code == 3
     assert f"no CUDA toolkit equals torch's 12.7: CUDA_HOME ({home}) is CUDA 12.4; " in ended.line
     assert "/usr/local/cuda-12.7 is not there" in ended.line
-    assert ended.line.endswith("install cuda-nvcc-12-7 or set CUDA_HOME to a 12.7 toolkit")
+    assert "install cuda-nvcc-12-7 or set CUDA_HOME to a 12.7 toolkit; nor can" in ended.line
+    assert "nor can NVIDIA's archives be had: https://example.invalid/nvcc.tar.xz" in ended.line
     assert_not_begun(farm)
 
 

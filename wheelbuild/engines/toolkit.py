@@ -61,11 +61,22 @@ def find_or_fetch(cuda: str, *, toolkits: Toolkits, folder: Path) -> Toolkit:
     """
     try:
         return find_toolkit(cuda, environ=os.environ)
-    except ToolkitError:
+    except ToolkitError as error:
         pinned = parse_pins(toolkits_json(toolkits), where="toolkits.toml").get(cuda)
         if pinned is None:
             raise
+        lacking = str(error)
     logger.info("no CUDA %s here: NVIDIA's %s are taken", cuda, pinned.how)
+    try:
+        home = _fetch_once(pinned, folder=folder)
+    except (InstallError, CellError) as error:
+        said = f"{lacking}; nor can NVIDIA's {pinned.how} be had: {error}"
+        raise type(error)(said) from error
+    return Toolkit(str(home), cuda, f"NVIDIA's {pinned.how}")
+
+
+def _fetch_once(pinned: Pinned, *, folder: Path) -> Path:
+    """The unpacked parts; a later call finds them."""
     digest = hashlib.sha256("".join(part.sha256 for part in pinned.parts).encode()).hexdigest()
     unpacked = folder / f"{pinned.release}-{digest[:12]}"
     mark = unpacked / "complete"
@@ -74,7 +85,7 @@ def find_or_fetch(cuda: str, *, toolkits: Toolkits, folder: Path) -> Toolkit:
             shutil.rmtree(unpacked, ignore_errors=True)
             _unpack(pinned, folder=folder, into=unpacked)
             mark.write_text(f"{pinned.release}\n", encoding="utf-8")
-    return Toolkit(str(unpacked / "parts"), cuda, f"NVIDIA's {pinned.how}")
+    return unpacked / "parts"
 
 
 def _unpack(pinned: Pinned, *, folder: Path, into: Path) -> None:
