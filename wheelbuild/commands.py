@@ -233,6 +233,8 @@ def run_run(arguments: argparse.Namespace) -> int:
             f"use build, or --compiler-cache {TRUSTED} if only builds that may publish write there"
         )
     plan = plan_jobs(data, arguments, cells=arguments.cells)
+    if plan.fresh:
+        reindex(store=options.store)  # a run killed after its last entry left the pages behind it
     results = run_cells(plan.jobs, data=data, options=options)
     if arguments.note_failures:
         note_failures(data.directory, [result.ending for result in results])

@@ -155,6 +155,16 @@ def test_a_killed_farm_goes_on_from_two_hundred_moments(
     kill_often(farm, whole, rounds=range(part, SOAK_ROUNDS, SOAK_PARTS))
 
 
+def test_killed_between_the_last_entry_and_its_pages(farm: QuickFarm, whole: float) -> None:
+    assert whole > 0
+    farm.forget()
+    assert run(farm) == 0
+    for page in (farm.folder / "index").rglob("index.html"):
+        page.unlink()
+    assert run(farm) == 0
+    check_index(farm)
+
+
 def test_a_second_run_builds_nothing(farm: QuickFarm, whole: float) -> None:
     assert whole > 0
     farm.forget()
