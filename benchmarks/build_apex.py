@@ -229,6 +229,13 @@ def run_all(task: Task, *, with_g0: bool) -> dict[str, Any]:
     return result
 
 
+def read_account(cache: Path, *, works: str = "work") -> dict[str, Any]:
+    """What the build of the one cell of this cache noted itself; `works` may be a pattern."""
+    (job,) = cache.glob(f"{works}/*/job")
+    account: dict[str, Any] = json.loads((job / "work" / "build.json").read_text())
+    return account
+
+
 def read_timeline(task: Task) -> dict[str, Any]:
     """What the last build noted itself: when each compiler ran, and how long each step took.
 

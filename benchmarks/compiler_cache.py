@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build_apex import ROOT, farm_environ
+from build_apex import ROOT, farm_environ, read_account
 from further_python import count_steps, parse_cell
 from measure import describe_run, format_table, run_measured
 
@@ -39,8 +39,7 @@ def build(
     command += ["--source", arguments.source.absolute()] if arguments.source else []
     environ = {**farm_environ(), "SCCACHE_DIR": str(folder.parent / "sccache")}
     cost = run_measured(command, environ=environ, cwd=ROOT, log=folder / "log")
-    (account,) = (folder / "cache").glob("work*/*/job/work/build.json")
-    data = json.loads(account.read_text())
+    data = read_account(folder / "cache", works="work*")
     steps = count_steps(data["timeline"])
     return {
         "compile_seconds": data["steps"]["compile"],

@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build_apex import ROOT, farm_environ
+from build_apex import ROOT, farm_environ, read_account
 from measure import describe_run, format_table, run_measured
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ def build(arguments: argparse.Namespace, cell: str, python: str, *, cache: Path)
     words += ["--source", arguments.source.absolute()] if arguments.source else []
     log = cache.with_name(f"{cache.name}.log")
     cost = run_measured(words, environ=farm_environ(), cwd=ROOT, log=log)
-    (account,) = (cache / "work").glob("*/job/work/build.json")
-    ran = json.loads(account.read_text())["timeline"]
-    return {"cell": cell, **cost.to_json(), **count_steps(ran)}
+    return {"cell": cell, **cost.to_json(), **count_steps(read_account(cache)["timeline"])}
 
 
 def count_steps(timeline: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

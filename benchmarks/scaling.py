@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build_apex import ROOT, farm_environ
+from build_apex import ROOT, farm_environ, read_account
 from measure import describe_run, format_table, run_measured
 from schedule import simulate_all
 
@@ -49,8 +49,7 @@ def build(arguments: argparse.Namespace, *, arch: str, cores: int, folder: Path)
         raise SystemExit(f"{error}\n{error.output}") from None
     finally:
         os.sched_setaffinity(0, allowed)
-    (account,) = (folder / "cache" / "work").glob("*/job/work/build.json")
-    data = json.loads(account.read_text())
+    data = read_account(folder / "cache")
     run = {
         "arch": arch,
         "cores": cores,

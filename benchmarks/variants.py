@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build_apex import ROOT, farm_environ
+from build_apex import ROOT, farm_environ, read_account
 from measure import describe_run, format_table, run_measured
 
 from wheelbuild.stores.directory import DirectoryStore
@@ -57,8 +57,7 @@ def run(arguments: argparse.Namespace, folder: Path, *, variants: bool) -> dict[
         cost[step] = run_measured(
             [*command, step, *words], environ=farm_environ(), cwd=ROOT, log=log
         )
-    (account,) = (folder / "cache/work").glob("*/job/work/build.json")
-    left = json.loads(account.read_text())
+    left = read_account(folder / "cache")
     entries = DirectoryStore(folder / "index").entries()
     return {
         "build": cost["build"].to_json(),

@@ -21,7 +21,7 @@ from wheelbuild.errors import CommandError
 from wheelbuild.telling import say, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -161,31 +161,29 @@ def _copy(process: subprocess.Popen[str], file: IO[str]) -> None:
 
 
 def _wait(process: subprocess.Popen[str], time_limit: float | None) -> None:
-    try:
+    with _ended_unless_done(process, time_limit):
         process.wait(timeout=time_limit)
-    except subprocess.TimeoutExpired as error:
-        _end(process)
-        name = Path(str(process.args[0])).name  # type: ignore[index] # we gave a tuple
-        raise CommandError(f"{name} was ended: not done after {time_limit:.0f} s") from error
-    except BaseException:
-        _end(process)
-        raise
 
 
 def _communicate(
     process: subprocess.Popen[str], time_limit: float | None
 ) -> tuple[str, str | None]:
-    with process:
-        try:
-            return process.communicate(timeout=time_limit)
-        except subprocess.TimeoutExpired as error:
-            _end(process)
-            name = Path(str(process.args[0])).name  # type: ignore[index] # we gave a tuple
-            raise CommandError(f"{name} was ended: not done after {time_limit:.0f} s") from error
-        except BaseException:
-            # Ctrl-C included: a compile that nobody waits for must not go on.
-            _end(process)
-            raise
+    with process, _ended_unless_done(process, time_limit):
+        return process.communicate(timeout=time_limit)
+
+
+@contextlib.contextmanager
+def _ended_unless_done(process: subprocess.Popen[str], time_limit: float | None) -> Iterator[None]:
+    try:
+        yield
+    except subprocess.TimeoutExpired as error:
+        _end(process)
+        name = Path(str(process.args[0])).name  # type: ignore[index] # we gave a tuple
+        raise CommandError(f"{name} was ended: not done after {time_limit:.0f} s") from error
+    except BaseException:
+        # Ctrl-C included: a compile that nobody waits for must not go on.
+        _end(process)
+        raise
 
 
 def _end(process: subprocess.Popen[str]) -> None:
